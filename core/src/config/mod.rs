@@ -1,0 +1,212 @@
+//! The configuration of a hub and of its node: one document for every language.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ids::{HubId, NodeName};
+use crate::spec::ChildSpec;
+
+/// The configuration of a hub.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HubConfig {
+    /// Hubs with the same id on connected nodes form one hub cluster.
+    pub hub_id: HubId,
+    /// The node to make for this hub; `None` when the hub is started on an existing node.
+    pub node: Option<NodeConfig>,
+    /// Static children: ensured by every node that lists them.
+    pub child_specs: Vec<ChildSpec>,
+    /// How many instances a child has.
+    pub redundancy: Redundancy,
+    /// How children move.
+    pub migration: Migration,
+    /// How the registry travels.
+    pub synchronization: Synchronization,
+    /// What happens without quorum.
+    pub partition_tolerance: PartitionTolerance,
+    /// Who runs what.
+    pub distribution: Distribution,
+    /// The restart budget, per child.
+    pub restart: RestartConfig,
+    /// How often seeds are tried again.
+    pub hubs_discover_interval: Duration,
+    /// After this time open moves are aborted and the lock is released.
+    pub deadlock_recovery_timeout: Duration,
+    /// One child's budget from prepare to active.
+    pub migration_base_timeout: Duration,
+    /// Longest time of `stop`.
+    pub shutdown_timeout: Duration,
+    /// Host threads that run synchronous callbacks.
+    pub host_threads: usize,
+    /// The timers of failure detection.
+    pub profile: Profile,
+}
+
+/// The configuration of a node.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeConfig {
+    /// Unique in the cluster; by default the host name and a random suffix.
+    pub name: Option<NodeName>,
+    /// `host:port` to listen on; port 0 takes a free one.
+    pub listen: String,
+    /// `host:port` told to peers; by default the bound address.
+    pub advertise: Option<String>,
+    /// Where other nodes may be: `host:port` or `file:PATH`.
+    pub seeds: Vec<String>,
+    /// How peers prove themselves.
+    pub security: Security,
+    /// Labels for `require` and zones.
+    pub labels: BTreeMap<String, String>,
+    /// Share of the children, relative to the other nodes; above 0, at most 1000.
+    pub weight: f64,
+}
+
+/// How peers prove themselves (A9).
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Security {
+    /// A shared key in the user's key file, made at the first start; loopback only.
+    #[default]
+    UserKey,
+    /// A shared key in this file: lines of 64 hex digits; the first proves, all are accepted.
+    Key {
+        /// The file; mode 0600 and owned by the user.
+        key_file: PathBuf,
+    },
+    /// No authentication and no encryption, spelled out.
+    InsecurePlaintext,
+}
+
+/// How many instances a child has.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Redundancy {
+    /// One.
+    #[default]
+    Singularity,
+}
+
+/// How children move when the view changes.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Migration {
+    /// Stop, then start.
+    ColdSwap {
+        /// Whether the state goes along.
+        handover: bool,
+        /// How long ending `run` and `prepare_handover_state` may take together.
+        handover_data_wait: Duration,
+    },
+    /// Start, hand over, stop.
+    HotSwap {
+        /// How long an outgoing instance whose state was not delivered lives on.
+        retention: Duration,
+        /// Whether the state goes along.
+        handover: bool,
+        /// Whether `children_migrated` waits for `alter_handover_state`.
+        confirm_handover: bool,
+        /// How long ending `run` and `prepare_handover_state` may take together.
+        handover_data_wait: Duration,
+        /// How long the new instance may take to start.
+        child_migration_timeout: Duration,
+    },
+}
+
+/// How the registry travels.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Synchronization {
+    /// Deltas to every member; digests at this interval.
+    PubSub {
+        /// Interval of the digests.
+        sync_interval: Duration,
+    },
+}
+
+/// What happens without quorum.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum PartitionTolerance {
+    /// Both sides run everything and merge on heal (R12).
+    #[default]
+    Divergence,
+}
+
+/// Who runs what.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Distribution {
+    /// Weighted rendezvous hashing (A10).
+    #[default]
+    ConsistentHashing,
+}
+
+/// The restart budget of each child (R21).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RestartConfig {
+    /// More restarts than this within `window` quarantine the child.
+    pub max_restarts: u32,
+    /// The window.
+    pub window: Duration,
+    /// First and longest pause before a restart; doubled each time.
+    pub backoff: (Duration, Duration),
+}
+
+/// The timers of failure detection (engine.md §2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Profile {
+    /// One member is probed per period.
+    pub probe_period: Duration,
+    /// How long a direct probe waits before others are asked.
+    pub probe_timeout: Duration,
+    /// How long a suspect may refute.
+    pub suspicion: Duration,
+    /// How long the last check over the control lane waits.
+    pub verify: Duration,
+    /// Interval of gossip.
+    pub gossip: Duration,
+    /// How long view changes are collected before they are acted on (R14).
+    pub view_debounce: Duration,
+}
+
+impl Profile {
+    /// `fast`: half of `lan`'s times.
+    #[must_use]
+    pub const fn fast() -> Self {
+        Self {
+            probe_period: Duration::from_millis(150),
+            probe_timeout: Duration::from_millis(50),
+            suspicion: Duration::from_millis(350),
+            verify: Duration::from_millis(150),
+            gossip: Duration::from_millis(50),
+            view_debounce: Duration::from_millis(10),
+        }
+    }
+
+    /// `lan`, the default.
+    #[must_use]
+    pub const fn lan() -> Self {
+        Self {
+            probe_period: Duration::from_millis(300),
+            probe_timeout: Duration::from_millis(100),
+            suspicion: Duration::from_millis(700),
+            verify: Duration::from_millis(300),
+            gossip: Duration::from_millis(100),
+            view_debounce: Duration::from_millis(20),
+        }
+    }
+
+    /// `wan`.
+    #[must_use]
+    pub const fn wan() -> Self {
+        Self {
+            probe_period: Duration::from_millis(2000),
+            probe_timeout: Duration::from_millis(800),
+            suspicion: Duration::from_millis(4000),
+            verify: Duration::from_millis(1500),
+            gossip: Duration::from_millis(500),
+            view_debounce: Duration::from_millis(200),
+        }
+    }
+
+    /// The longest a dead member may stay unnoticed: four probe rounds, a suspicion stretched by bad local
+    /// health, and the last check.
+    #[must_use]
+    pub fn worst_detection(&self) -> Duration {
+        self.probe_period * 4 + self.suspicion * 3 + self.verify
+    }
+}

@@ -1,0 +1,219 @@
+//! What goes into the engine and what comes out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::host::call::{HostAnswer, HostCall, InstanceEvent, KindInfo};
+use crate::ids::{CallNumber, ChildId, InstanceId, NodeName, NodeRef, RequestId};
+use crate::observe::HookEvent;
+use crate::payload::Payload;
+use crate::spec::{ChildSpec, DrainReport, Row, StartResult, StopResult};
+use crate::swim::Evidence;
+
+/// One input of the engine.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Membership says this node is a member.
+    NodeUp(NodeRef),
+    /// Membership says this node is gone.
+    NodeDown(NodeRef, Evidence),
+    /// A frame of this hub from a member.
+    Frame(NodeRef, Bytes),
+    /// The host completed a call.
+    HostDone(CallNumber, HostAnswer),
+    /// An instance did something of its own accord.
+    Instance(InstanceId, InstanceEvent),
+    /// The public API asks for something.
+    Command(RequestId, Command),
+    /// The user no longer waits for this request.
+    Cancel(RequestId),
+    /// A deadline came.
+    Tick,
+}
+
+/// Options of `start_children`.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// Total time of the request.
+    pub timeout: Duration,
+    /// Whether an id that is already wanted is an error (`check_existing`); without it the running child is
+    /// reported as started.
+    pub check_existing: bool,
+    /// What to answer for an id that is already wanted.
+    pub if_exists: IfExists,
+    /// Whether one failure stops the others again.
+    pub on_failure: OnFailure,
+    /// Keys for the metadata of specs that leave them out: a JSON object.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Default for StartOptions {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            check_existing: true,
+            if_exists: IfExists::Error,
+            on_failure: OnFailure::Continue,
+            metadata: None,
+        }
+    }
+}
+
+/// What to answer for an id that is already wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IfExists {
+    /// `already_started`.
+    #[default]
+    Error,
+    /// The running child, as started.
+    Return,
+}
+
+/// What a failed child means for the other children of its request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnFailure {
+    /// Nothing.
+    #[default]
+    Continue,
+    /// They are stopped again.
+    Rollback,
+}
+
+/// Which instances a message is for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Recipient {
+    /// The active instance, wherever it is.
+    #[default]
+    Active,
+    /// The instance on this node.
+    Node(NodeName),
+    /// Every instance (`send` only).
+    All,
+}
+
+/// A message to a child.
+#[derive(Clone, Debug)]
+pub struct MessageCommand {
+    /// The child.
+    pub child: ChildId,
+    /// The message.
+    pub message: Payload,
+    /// Which of its instances.
+    pub recipient: Recipient,
+    /// Total time.
+    pub timeout: Duration,
+    /// The children whose calls led here, outermost first; empty from outside.
+    pub chain: Arc<[ChildId]>,
+}
+
+/// One operation of the public API that needs the engine.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// `start_children`.
+    Start(Vec<Arc<ChildSpec>>, StartOptions),
+    /// `stop_children`.
+    Stop(Vec<ChildId>, Duration),
+    /// `call`.
+    Call(MessageCommand),
+    /// `send`: completes when the message is on its way.
+    Send(MessageCommand),
+    /// `register`.
+    Register(Vec<KindInfo>),
+    /// `drain`.
+    Drain(Duration),
+    /// `stop` of the hub: drain, stop what remains, leave.
+    Shutdown(Duration),
+    /// `where`.
+    Where(ChildId),
+    /// `plan`.
+    Plan(PlanChange),
+    /// `sync`.
+    Sync(Duration),
+    /// `which_children(global)`: asks the members.
+    WhichChildren(Duration),
+    /// `acknowledge_loss`.
+    AcknowledgeLoss(ChildId),
+    /// Which hooks have handlers, as a set of bits of [`crate::observe::HookName`]; and whether
+    /// `child_data_alter` has any.
+    SubscribeHooks(u64),
+}
+
+/// A change of the members to plan for.
+#[derive(Clone, Debug)]
+pub enum PlanChange {
+    /// These nodes would join: name, kinds, weight.
+    Join(Vec<(NodeName, Vec<String>, f64)>),
+    /// These nodes would leave.
+    Leave(Vec<NodeName>),
+}
+
+/// The answer to a command.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// Nothing to say.
+    Done,
+    /// Of `start_children`.
+    Started(StartResult),
+    /// Of `stop_children`.
+    Stopped(StopResult),
+    /// Of `call`.
+    Reply(Payload),
+    /// Of `drain` and `stop`.
+    Drained(DrainReport),
+    /// Of `where` and `plan`: the JSON of the documents.
+    Json(serde_json::Value),
+    /// Of `which_children`.
+    Children(BTreeMap<NodeName, Vec<ChildId>>),
+}
+
+/// Which connection a frame takes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Lane {
+    /// Small frames: control, calls, heartbeats. At most [`crate::wire::MAX_CTL_FRAME_BYTES`].
+    Ctl,
+    /// Chunks of states and registry snapshots.
+    Bulk,
+}
+
+/// What the engine wants done, in order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a frame of this hub to a member.
+    Send {
+        /// To whom.
+        to: NodeRef,
+        /// Which connection.
+        lane: Lane,
+        /// The encoded frame.
+        frame: Bytes,
+    },
+    /// Queue a host call.
+    Host(HostCall),
+    /// Answer a request of the public API.
+    Reply(RequestId, Result<Outcome, Error>),
+    /// The row of a child changed, or the child is no longer known.
+    Publish(ChildId, Option<Arc<Row>>),
+    /// The hub's own condition changed.
+    Status(HubStatus),
+    /// A hook fires.
+    Hook(HookEvent),
+    /// The hub ended: its drain is done and it left. Nothing comes after it.
+    Stopped,
+    /// An invariant is broken; the hub fences itself (R20). Nothing comes after it.
+    Failed(String),
+}
+
+/// What the engine tells about itself, for `nodes`, `is_locked` and `is_partitioned`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HubStatus {
+    /// The other members of the hub.
+    pub members: Vec<NodeRef>,
+    /// Moves are open.
+    pub is_locked: bool,
+    /// No quorum.
+    pub is_partitioned: bool,
+}

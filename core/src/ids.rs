@@ -1,0 +1,149 @@
+//! Names and numbers that identify things, each with a type of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+/// Longest accepted id or name, in bytes.
+pub const MAX_ID_BYTES: usize = 255;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the length (1–255 bytes of UTF-8) and keeps the text.
+            ///
+            /// # Errors
+            /// `invalid_argument` with the length when it is out of range.
+            pub fn new(text: impl Into<Arc<str>>) -> Result<Self, Error> {
+                let text = text.into();
+                if text.is_empty() || text.len() > MAX_ID_BYTES {
+                    return Err(Error::new(
+                        ErrorKind::InvalidArgument,
+                        concat!("check_", $what),
+                        format!(
+                            "{} must have 1 to {MAX_ID_BYTES} bytes, this one has {}",
+                            $what,
+                            text.len()
+                        ),
+                    ));
+                }
+                Ok(Self(text))
+            }
+
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_id!(
+    /// The name of a node, unique in its cluster.
+    NodeName, "node_name"
+);
+text_id!(
+    /// The id of a child, unique in its hub cluster.
+    ChildId, "child_id"
+);
+text_id!(
+    /// The name under which a host registered code able to run a child.
+    KindName, "kind"
+);
+text_id!(
+    /// The id of a hub; hubs with the same id on connected nodes form one hub cluster.
+    HubId, "hub_id"
+);
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+number_id!(
+    /// One start of a node: new at each start, larger than every earlier one of the same name.
+    Incarnation
+);
+number_id!(
+    /// The fencing number of a child's owner: rises whenever the owner changes, below 2^53 (R4).
+    Epoch
+);
+number_id!(
+    /// One running copy of a child inside one hub of one process; never reused there.
+    InstanceId
+);
+number_id!(
+    /// The one-use number of a host call.
+    CallNumber
+);
+number_id!(
+    /// One open operation of the public API inside one hub of one process.
+    RequestId
+);
+
+/// A node at one of its incarnations.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct NodeRef {
+    /// The node's name.
+    pub name: NodeName,
+    /// Which start of that name.
+    pub incarnation: Incarnation,
+}
+
+impl fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.name, self.incarnation)
+    }
+}
+
+/// Orders the activations of one child (R4): by epoch, then incarnation, then transfer.
+///
+/// Effects that carry a token at or below the last accepted one have no effect.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Token {
+    /// The fencing number users see.
+    pub epoch: Epoch,
+    /// The incarnation of the node that runs the activation.
+    pub incarnation: Incarnation,
+    /// Counts activations of that node: a restart or a retried move gets a new number.
+    pub transfer: u64,
+}

@@ -1,0 +1,13 @@
+//! A hub in every instance of a service.
+
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod host;
+pub mod ids;
+pub mod observe;
+pub mod payload;
+pub mod spec;
+pub mod swim;
+pub mod time;
+pub mod wire;

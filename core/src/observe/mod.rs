@@ -1,0 +1,5 @@
+//! What can be seen of a hub from outside: hooks, metrics, tracing targets.
+
+mod hooks;
+
+pub use hooks::{HookEvent, HookName};
