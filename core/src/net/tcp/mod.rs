@@ -352,3 +352,6 @@ impl Drop for TcpTransport {
         self.shared.post(Event::Kill);
     }
 }
+
+#[cfg(test)]
+mod tests;
