@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 
@@ -104,7 +104,7 @@ fn check_address(address: &str) -> Result<(), String> {
     }
 }
 
-fn read_file(path: &PathBuf) -> Vec<String> {
+fn read_file(path: &Path) -> Vec<String> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
             tracing::warn!(path = %path.display(), bytes = metadata.len(), limit = MAX_FILE_BYTES, "seed file is too large");
@@ -141,7 +141,7 @@ fn read_file(path: &PathBuf) -> Vec<String> {
     addresses
 }
 
-fn unreadable(path: &PathBuf, error: &io::Error) -> Vec<String> {
+fn unreadable(path: &Path, error: &io::Error) -> Vec<String> {
     tracing::warn!(path = %path.display(), %error, "seed file cannot be read");
     Vec::new()
 }

@@ -13,7 +13,7 @@ use super::tcp::{TcpSetup, TcpTransport};
 use super::{Channel, SendError, Transport, TransportEvent, TransportSink};
 use crate::config::Security;
 use crate::engine::Lane;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::ids::{HubId, Incarnation, NodeName, NodeRef};
 
 mod cases;
@@ -241,6 +241,16 @@ impl Tcp {
         address: Option<&str>,
         keys: &str,
     ) -> Node {
+        self.try_start(name, incarnation, address, keys).unwrap()
+    }
+
+    pub(super) fn try_start(
+        &self,
+        name: &str,
+        incarnation: u64,
+        address: Option<&str>,
+        keys: &str,
+    ) -> Result<Node, Error> {
         let (sink, events) = recorder();
         let transport = TcpTransport::start(TcpSetup {
             node: node(name, incarnation),
@@ -248,8 +258,7 @@ impl Tcp {
             advertise: None,
             security: self.security(keys),
             sink: sink.clone(),
-        })
-        .unwrap();
+        })?;
         let transport = Arc::new(transport);
         let to_break = Arc::downgrade(&transport);
         let break_connections = move |node: &NodeRef| {
@@ -257,7 +266,8 @@ impl Tcp {
                 transport.break_connections(node);
             }
         };
-        Node::new(sink, events, transport, Box::new(break_connections))
+        let break_connections = Box::new(break_connections);
+        Ok(Node::new(sink, events, transport, break_connections))
     }
 }
 

@@ -60,7 +60,8 @@ async fn dial(
     offered_to: &mut Option<NodeRef>,
 ) -> Result<Dialled, Failure> {
     let addresses = resolve(address).await?;
-    check_loopback("address", address, &addresses, &limits.security).map_err(Failure::Address)?;
+    check_loopback("address", address, &addresses, &limits.security)
+        .map_err(|error| Failure::Address(Box::new(error)))?;
     let connected = time::timeout(limits.connect_timeout, TcpStream::connect(&addresses[..]))
         .await
         .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))?;

@@ -15,6 +15,7 @@ use super::wire::{
     Refusal, VERSION, encode_message,
 };
 use crate::engine::Lane;
+use crate::error::Error;
 use crate::ids::NodeRef;
 use crate::net::key::Keys;
 
@@ -51,7 +52,7 @@ pub(super) enum Failure {
     /// The address is this node's own, or its node is linked already.
     NotNeeded,
     /// The address cannot be used at all.
-    Address(crate::error::Error),
+    Address(Box<Error>),
     /// Anything else the system says.
     Io(String),
 }

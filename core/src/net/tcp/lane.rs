@@ -383,6 +383,11 @@ impl LaneLink {
         Ok(())
     }
 
+    /// Waits until a batch that is being given to the sink has been.
+    pub(super) fn finish_delivery(&self) {
+        drop(self.incoming.lock());
+    }
+
     /// Runs `work` with the inbox while `connection_id` is the present connection; `None` when it is not.
     pub(super) fn receive<T>(
         &self,

@@ -51,6 +51,8 @@ pub(super) struct Link {
     /// Whether it has ever been up: others know of it.
     pub(super) is_session: bool,
     pub(super) is_told_down: bool,
+    /// The goodbye is on its way; for everybody else there is no link any more.
+    pub(super) is_leaving: bool,
     /// Dials that were given our offer and have not ended.
     pub(super) handshakes: u32,
     /// Rises with each change of the control connection; timers and dials of older ones do nothing.
@@ -76,6 +78,7 @@ impl Link {
             state: LinkState::New,
             is_session: false,
             is_told_down: false,
+            is_leaving: false,
             handshakes: 0,
             generation: 0,
             refusals: 0,

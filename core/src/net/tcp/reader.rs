@@ -203,6 +203,9 @@ impl Reader {
                     }
                 }
             };
+            if peer.is_muted() {
+                continue;
+            }
             count(&shared.counters.frames_received);
             shared.tell(TransportEvent::Frame {
                 from: peer.node.clone(),
