@@ -131,21 +131,15 @@ impl Link {
     }
 
     /// Makes a connection the present one of its lane and starts its writer. An older one is closed.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one caller for each lane, and each value of another type"
-    )]
     pub(super) fn attach(
         &mut self,
         lane: Lane,
-        shared: &Arc<Shared>,
         runtime: &Handle,
         stream: TcpStream,
         id: u64,
         is_ours: bool,
         received: u64,
     ) -> Result<(), Failure> {
-        let _ = shared;
         let stream = stream.into_std()?;
         let stream = {
             let _guard = runtime.enter();

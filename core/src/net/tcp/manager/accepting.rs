@@ -91,7 +91,7 @@ impl Manager {
             refuse(&accepted.stream, Refusal::Stale);
             return Err(Failure::Stale);
         };
-        if link.ctl.is_none() || !link.is_same_session(accepted.offer) {
+        if link.ctl.is_none() || link.is_leaving || !link.is_same_session(accepted.offer) {
             refuse(&accepted.stream, Refusal::Stale);
             return Err(Failure::Stale);
         }

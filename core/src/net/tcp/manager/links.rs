@@ -49,15 +49,7 @@ impl Manager {
     ) -> Result<(), Failure> {
         let shared = self.shared.clone();
         let link = self.link(node);
-        link.attach(
-            Lane::Ctl,
-            &shared,
-            &Handle::current(),
-            stream,
-            id,
-            is_ours,
-            received,
-        )?;
+        link.attach(Lane::Ctl, &Handle::current(), stream, id, is_ours, received)?;
         let peer = link.peer.clone();
         address.clone_into(&mut peer.address.lock());
         link.state = LinkState::Up;
@@ -115,7 +107,7 @@ impl Manager {
     ) -> Result<(), Failure> {
         let (shared, bulk) = (self.shared.clone(), self.bulk.clone());
         let link = self.link(node);
-        link.attach(Lane::Bulk, &shared, &bulk, stream, id, is_ours, received)?;
+        link.attach(Lane::Bulk, &bulk, stream, id, is_ours, received)?;
         link.start_reading(Lane::Bulk, &shared, &bulk);
         Ok(())
     }
@@ -227,6 +219,7 @@ impl Manager {
     /// Ends a link at our wish: the owner sees the end at once, the connection when the goodbye is written.
     pub(super) fn disconnect(&mut self, node: &NodeRef) {
         if self.links.get(node).is_none_or(|link| link.ctl.is_none()) {
+            self.tell_down(node);
             self.remove(node);
             return;
         }
