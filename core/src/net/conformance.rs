@@ -54,7 +54,7 @@ pub(super) struct Node {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) sink: Arc<Recorder>,
     events: Receiver<TransportEvent>,
-    break_connections: Box<dyn Fn(&NodeRef) + Send + Sync>,
+    pub(super) break_connections: Box<dyn Fn(&NodeRef) + Send + Sync>,
 }
 
 impl Drop for Node {

@@ -437,3 +437,23 @@ fn sink_closes_the_transport_from_an_event_then_nothing_hangs() {
     is_done.recv_timeout(PATIENCE).unwrap();
     eventually("the threads end", || shared.stats().threads == 0);
 }
+
+#[test]
+fn connections_broken_then_the_session_goes_on_and_nobody_is_told() {
+    let tcp = Tcp::new();
+    let (a, b) = (tcp.start("a", 1, None), tcp.start("b", 2, None));
+    link(&a, &b);
+    for round in 1..=10u8 {
+        (a.break_connections)(&b.node());
+        eventually("both ends go on with the session", || {
+            let resumed = |at: &Node| at.transport.stats().sessions_resumed >= u64::from(round);
+            resumed(&a) && resumed(&b)
+        });
+        a.send(&b.node(), Lane::Ctl, vec![round]);
+        b.send(&a.node(), Lane::Ctl, vec![round]);
+        assert_eq!(b.next_frame().2.as_ref(), [round]);
+        assert_eq!(a.next_frame().2.as_ref(), [round]);
+    }
+    assert_eq!(a.transport.stats().sessions_reset, 0);
+    assert!(a.told().is_empty() && b.told().is_empty());
+}
