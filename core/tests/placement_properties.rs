@@ -130,23 +130,24 @@ fn restarted_node_then_it_gets_its_children_back() {
 }
 
 #[test]
-fn second_batch_then_the_reused_memory_holds_only_it() {
+fn placements_cleared_then_the_next_batch_stands_alone() {
     let nodes = numbered_nodes(3);
     let candidates: Vec<_> = nodes.iter().map(Node::candidate).collect();
     let children = numbered_children(10);
     let children: Vec<_> = children.iter().collect();
     let mut placements = Placements::new();
     ConsistentHashing.place(&candidates, &children, 3, &mut placements);
-    ConsistentHashing.place(&candidates, &children[..2], 1, &mut placements);
-    assert_eq!(placements.len(), 2);
-    assert_eq!(placements.get(0).len(), 1);
-    assert_eq!(
-        placements.owner(1),
-        placements.get(1).first().map(|&it| it as usize)
-    );
-    assert!(placements.get(2).is_empty());
     placements.clear();
     assert!(placements.is_empty());
+    ConsistentHashing.place(&candidates, &children[..2], 1, &mut placements);
+    assert_eq!(placements.len(), 2);
+    for position in 0..2 {
+        let chosen = placements.get(position);
+        assert_eq!(chosen.len(), 1);
+        assert_eq!(placements.owner(position), Some(chosen[0] as usize));
+    }
+    assert!(placements.get(2).is_empty());
+    assert_eq!(placements.owner(2), None);
 }
 
 #[test]

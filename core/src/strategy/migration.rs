@@ -39,9 +39,9 @@ pub trait Migration: Send + Sync + fmt::Debug {
     /// `handover` for a kind without is one whose hand-over is empty.
     fn plan(&self, child: &ChildSpec, has_state: bool) -> MovePlan;
 
-    /// Name and `handover`, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 
@@ -70,8 +70,8 @@ impl Migration for ColdSwap {
         }
     }
 
-    fn fingerprint(&self) -> String {
-        fingerprint(self.name(), self.handover)
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        vec![("handover", self.handover.to_string())]
     }
 }
 
@@ -107,13 +107,9 @@ impl Migration for HotSwap {
         }
     }
 
-    fn fingerprint(&self) -> String {
-        fingerprint(self.name(), self.handover)
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        vec![("handover", self.handover.to_string())]
     }
-}
-
-fn fingerprint(name: &str, handover: bool) -> String {
-    format!("{name} handover={handover}")
 }
 
 #[cfg(test)]
@@ -161,20 +157,5 @@ mod tests {
         let plan = COLD.plan(&child(), true);
         assert!(!plan.hot && plan.handover && !plan.confirm);
         assert_eq!(plan.retention, Duration::ZERO);
-    }
-
-    #[test]
-    fn other_type_or_handover_then_other_fingerprint_but_times_do_not_count() {
-        let without = ColdSwap {
-            handover: false,
-            ..COLD
-        };
-        let slower = HotSwap {
-            retention: Duration::from_secs(60),
-            ..HOT
-        };
-        assert_ne!(COLD.fingerprint(), without.fingerprint());
-        assert_ne!(COLD.fingerprint(), HOT.fingerprint());
-        assert_eq!(HOT.fingerprint(), slower.fingerprint());
     }
 }

@@ -23,9 +23,9 @@ pub trait Redundancy: Send + Sync + fmt::Debug {
     /// Whether instances are told this mode, at their start and when it changes: the option `redundancy_signal`.
     fn is_told(&self, mode: Mode) -> bool;
 
-    /// Name and options, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 

@@ -42,7 +42,6 @@ impl Distribution for ConsistentHashing {
         factor: usize,
         placements: &mut Placements,
     ) {
-        placements.clear();
         let bidders = bidders(candidates);
         let mut groups = Groups::new(candidates, &bidders);
         let mut ranking = Ranking::new(factor);
