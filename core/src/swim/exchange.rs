@@ -28,7 +28,7 @@ impl Swim {
         self.schedule_sync(step.now);
         self.forget_old_finals(step.now);
         self.forget_old_departed(step);
-        if self.leaving.is_some() {
+        if self.is_going() {
             return;
         }
         let mut peers = self.pick_peers(1, |_| true);

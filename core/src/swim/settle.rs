@@ -46,6 +46,17 @@ impl Swim {
         self.touched.entry(name).or_default()
     }
 
+    /// Looks at every member again.
+    pub(super) fn touch_members(&mut self) {
+        let members = self.foca.iter_members();
+        let names: Vec<NodeName> = members
+            .map(|member| member.id().node.name.clone())
+            .collect();
+        for name in names {
+            self.touch(name);
+        }
+    }
+
     pub(super) fn touch_departed(&mut self, name: NodeName, evidence: Evidence, age: Duration) {
         self.touch(name).down = Some((evidence, age));
     }
@@ -99,7 +110,7 @@ impl Swim {
         let name = &id.node.name;
         self.departed.remove(name);
         let published = self.published.get(name).map(|contact| &contact.node);
-        if published == Some(&id.node) {
+        if published == Some(&id.node) || !self.is_established {
             return;
         }
         if let Some(old) = published.cloned() {
