@@ -152,7 +152,7 @@ impl Swim {
             Some(holder) if !self.is_surely_gone(&holder, &newcomer.id) => {
                 self.start_name_check(holder.node, newcomer, step);
             }
-            Some(_) | None => self.accept(newcomer, step),
+            Some(_) | None => self.accept(newcomer, 0, step),
         }
     }
 
@@ -243,8 +243,10 @@ impl Swim {
         }
     }
 
-    fn accept(&mut self, newcomer: Record, step: &mut Step<'_>) {
+    /// Makes a linked node a member, at `least_rank` or above.
+    pub(super) fn accept(&mut self, newcomer: Record, least_rank: u64, step: &mut Step<'_>) {
         let mut id = newcomer.id;
+        id.rank = id.rank.max(least_rank);
         let node = id.node.clone();
         if let Some(known) = self.known(&node.name).map(Member::id) {
             let least = if known.node == node {

@@ -113,6 +113,7 @@ impl Swim {
         for record in &mut records {
             if let Condition::Down { evidence, age_secs } = &mut record.condition
                 && let Some(departed) = self.departed.get(&record.id.node.name)
+                && departed.contact.node == record.id.node
             {
                 *evidence = departed.evidence;
                 let secs = departed.age(now).as_secs();

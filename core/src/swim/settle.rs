@@ -65,10 +65,14 @@ impl Swim {
         self.touch(name).doubted = Some(evidence);
     }
 
-    /// Another incarnation has the name of this one.
+    /// Another incarnation is known under the name of this one. If it lives, this one never comes back.
     pub(super) fn displaced(&mut self, node: NodeRef, step: &mut Step<'_>) {
-        self.mark_final(node.clone(), Evidence::Replaced, step.now);
-        if let Some(by) = self.known(&node.name).map(|member| member.id().contact()) {
+        let by = self
+            .known(&node.name)
+            .filter(|member| member.state() != State::Down)
+            .map(|member| member.id().contact());
+        if let Some(by) = by {
+            self.mark_final(node.clone(), Evidence::Replaced, step.now);
             self.refuse(&node, by, step);
         }
     }

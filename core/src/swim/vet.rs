@@ -88,6 +88,14 @@ impl Swim {
         if known.id().win_addr_conflict(&record.id) {
             return None;
         }
+        if known.id().node != node && known.state() != State::Down {
+            // The dead hold no names: a member whose clock was set back is lifted above them.
+            if self.is_linked(&known.id().node) {
+                let rank = record.id.rank.saturating_add(1);
+                self.accept(Record::of(&known), rank, step);
+            }
+            return None;
+        }
         self.touch_departed(node.name, evidence, age);
         Some(record.into_member())
     }
