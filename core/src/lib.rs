@@ -3,10 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod discovery;
 pub mod engine;
 pub mod error;
 pub mod host;
 pub mod ids;
+pub mod net;
 pub mod observe;
 pub mod payload;
 pub mod spec;
