@@ -42,14 +42,18 @@ pub(crate) enum DriverInput {
 pub(crate) struct Waiting {
     commands: AtomicUsize,
     frame_bytes: AtomicUsize,
-    /// Frames dropped because too many bytes waited.
-    pub(crate) frames_dropped: AtomicUsize,
+    frames_dropped: AtomicUsize,
 }
 
 impl Waiting {
     /// Bytes of frames that wait.
     pub(crate) fn frame_bytes(&self) -> usize {
         self.frame_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frames dropped because too many bytes waited.
+    pub(crate) fn frames_dropped(&self) -> usize {
+        self.frames_dropped.load(Ordering::Relaxed)
     }
 
     fn taken(&self, input: &DriverInput) {
