@@ -20,10 +20,16 @@ use crate::ids::{CallNumber, InstanceId, KindName};
 use crate::payload::Payload;
 
 /// The kinds, instances and threads of one hub's Rust children.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct LocalHost {
     children: Arc<Children>,
     pool: Arc<Pool>,
+}
+
+impl Drop for LocalHost {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 struct Children {
@@ -73,11 +79,6 @@ impl LocalHost {
 
     pub(crate) fn instance_count(&self) -> usize {
         self.children.instances.len()
-    }
-
-    /// Threads past their deadlines.
-    pub(crate) fn written_off(&self) -> usize {
-        self.pool.written_off()
     }
 
     /// Takes no calls any more and asks every body to return.

@@ -144,6 +144,7 @@ impl Pool {
     }
 
     /// Threads that are written off.
+    #[cfg(test)]
     pub(crate) fn written_off(&self) -> usize {
         self.counts.lock().written_off
     }
@@ -156,11 +157,13 @@ impl Pool {
     ) -> bool {
         self.counts.lock().live += 1;
         let pool = Arc::clone(self);
-        let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
-            body(&pool);
-            pool.counts.lock().live -= 1;
-            pool.ended.notify_all();
-        });
+        let spawned = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(move || {
+                body(&pool);
+                pool.counts.lock().live -= 1;
+                pool.ended.notify_all();
+            });
         if let Err(error) = &spawned {
             self.counts.lock().live -= 1;
             tracing::error!(target: "process_hub::host", %error, thread = name, "a thread did not start");
@@ -210,7 +213,9 @@ impl Pool {
     }
 
     fn forget(&self, worker: &Arc<Worker>) {
-        self.workers.lock().retain(|other| !Arc::ptr_eq(other, worker));
+        self.workers
+            .lock()
+            .retain(|other| !Arc::ptr_eq(other, worker));
     }
 
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
@@ -284,8 +289,15 @@ impl Pool {
 
     fn watch(self: &Arc<Self>) {
         loop {
-            let is_busy = self.workers.lock().iter().any(|worker| worker.is_in_host_code());
-            if self.closing.wait(if is_busy { WATCH_BUSY } else { WATCH_IDLE }) {
+            let is_busy = self
+                .workers
+                .lock()
+                .iter()
+                .any(|worker| worker.is_in_host_code());
+            if self
+                .closing
+                .wait(if is_busy { WATCH_BUSY } else { WATCH_IDLE })
+            {
                 return;
             }
             self.write_off_overdue(crate::hub::now());
@@ -297,7 +309,10 @@ impl Pool {
             // The counts are locked first, so that a thread that returns meanwhile finds itself counted.
             let mut counts = self.counts.lock();
             let workers = self.workers.lock();
-            let overdue = workers.iter().filter(|worker| worker.write_off(now)).count();
+            let overdue = workers
+                .iter()
+                .filter(|worker| worker.write_off(now))
+                .count();
             counts.written_off += overdue;
             counts.active -= overdue;
             overdue

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -139,6 +140,13 @@ impl Inputs {
     /// Fences the hub.
     pub(crate) fn fail(&self, reason: Error) {
         let _ = self.sender.send(DriverInput::Fail(reason));
+    }
+
+    /// Asks for an orderly end; nobody reads the report.
+    pub(crate) fn shut_down(&self, timeout: Duration) {
+        let command = Command::Shutdown(timeout);
+        let id = RequestId(0);
+        let _ = self.command(id, command, Sink::nobody("stop"));
     }
 
     /// Ends the driver.

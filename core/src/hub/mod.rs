@@ -5,12 +5,15 @@ mod clock;
 mod driver;
 mod end;
 pub(crate) mod inputs;
+mod membership;
 mod node;
 mod observers;
 mod outcome;
 pub(crate) mod pending;
 mod queries;
 pub(crate) mod requests;
+mod router;
+mod statics;
 mod stats;
 mod view;
 
@@ -24,6 +27,7 @@ pub use clock::{now, wall_ms};
 pub use node::Node;
 pub use observers::{Interceptor, Observer};
 pub use pending::{Answer, Pending};
+pub use queries::ChildrenByNode;
 pub use stats::DebugStats;
 
 use crate::config::HubConfig;
@@ -269,9 +273,7 @@ impl Hub {
 
     fn subscribe(&self) {
         let shared = self.shared();
-        let host = shared
-            .host_hooks
-            .load(std::sync::atomic::Ordering::Acquire);
+        let host = shared.host_hooks.load(std::sync::atomic::Ordering::Acquire);
         let bits = host | shared.observers.bits();
         shared.requests.submit_unread(Command::SubscribeHooks(bits));
     }
@@ -321,9 +323,8 @@ impl Hub {
 
     /// What would move if these nodes joined or left: `{moves: [{id, from, to}]}`. Nothing is done.
     pub fn plan(&self, change: PlanChange) -> Pending<Value> {
-        self.requests().submit(Command::Plan(change), |outcome| {
-            outcome.into_json().map(Ok)
-        })
+        self.requests()
+            .submit(Command::Plan(change), |outcome| outcome.into_json().map(Ok))
     }
 
     /// Answers when every reachable node has what this node had written.

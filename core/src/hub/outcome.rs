@@ -52,7 +52,8 @@ impl Outcome {
 fn child_error(operation: &str, errors: Vec<ChildError>) -> Error {
     match errors.into_iter().next() {
         Some(error) => {
-            let base = Error::new(error.kind, operation, error.message).with_child(error.id.as_str());
+            let base =
+                Error::new(error.kind, operation, error.message).with_child(error.id.as_str());
             match error.node {
                 Some(node) => base.with_node(node.as_str()),
                 None => base,

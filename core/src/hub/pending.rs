@@ -81,11 +81,7 @@ enum Target {
 }
 
 impl Sink {
-    pub(crate) fn queue(
-        operation: &'static str,
-        id: RequestId,
-        sender: Sender<HostItem>,
-    ) -> Self {
+    pub(crate) fn queue(operation: &'static str, id: RequestId, sender: Sender<HostItem>) -> Self {
         Self {
             operation,
             target: Some(Target::Queue(id, sender)),
@@ -222,7 +218,13 @@ impl<T> Pending<T> {
     }
 
     fn read(&self, answer: Answer) -> Result<T, Error> {
-        let shape = || Error::new(ErrorKind::Internal, self.operation, "an answer of another shape");
+        let shape = || {
+            Error::new(
+                ErrorKind::Internal,
+                self.operation,
+                "an answer of another shape",
+            )
+        };
         answer.and_then(|outcome| (self.convert)(outcome).unwrap_or_else(|| Err(shape())))
     }
 }

@@ -52,7 +52,9 @@ impl Hub {
     #[must_use]
     pub fn tag_query(&self, tag: &str) -> Vec<Arc<Row>> {
         let view = &self.shared().view;
-        view.by_metadata(|metadata| metadata.get("tag").and_then(|value| value.as_str()) == Some(tag))
+        view.by_metadata(|metadata| {
+            metadata.get("tag").and_then(|value| value.as_str()) == Some(tag)
+        })
     }
 
     /// The rows whose metadata has this key.

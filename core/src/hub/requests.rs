@@ -110,7 +110,8 @@ impl Requests {
     /// Whether operations are possible.
     pub(crate) fn check(&self, operation: &'static str) -> Result<(), Error> {
         if self.is_forked() {
-            let message = "the process was forked after the hub started; start a hub of its own here";
+            let message =
+                "the process was forked after the hub started; start a hub of its own here";
             return Err(Error::new(ErrorKind::Forked, operation, message));
         }
         match self.ended.get() {
@@ -145,12 +146,14 @@ impl Requests {
 fn check_arguments(command: &Command) -> Result<(), Error> {
     let refuse = |kind, message: String| Err(Error::new(kind, operation(command), message));
     match command {
-        Command::Start(specs, _) if specs.is_empty() => {
-            refuse(ErrorKind::NoChildren, "the list of children is empty".into())
-        }
-        Command::Stop(ids, _) if ids.is_empty() => {
-            refuse(ErrorKind::NoChildren, "the list of children is empty".into())
-        }
+        Command::Start(specs, _) if specs.is_empty() => refuse(
+            ErrorKind::NoChildren,
+            "the list of children is empty".into(),
+        ),
+        Command::Stop(ids, _) if ids.is_empty() => refuse(
+            ErrorKind::NoChildren,
+            "the list of children is empty".into(),
+        ),
         Command::Call(message) | Command::Send(message)
             if message.message.len() > MAX_MESSAGE_BYTES =>
         {

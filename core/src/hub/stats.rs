@@ -34,7 +34,10 @@ impl Hub {
         DebugStats {
             hubs: shared.node.hub_count(),
             children: shared.view.len(),
-            instances: shared.local.as_ref().map_or(0, |local| local.instance_count()),
+            instances: shared
+                .local
+                .as_ref()
+                .map_or(0, |local| local.instance_count()),
             threads: thread_count(),
             handles: Arc::strong_count(&self.handle),
             descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),

@@ -79,7 +79,11 @@ impl HubMetrics {
             children: gauge(r, "children", "Children the registry knows"),
             members: gauge(r, "members", "Members of the hub, this node included"),
             waiting_calls: gauge(r, "waiting_calls", "Calls that wait for the host"),
-            queued_bytes: gauge(r, "queued_bytes", "Bytes of frames that wait for the engine"),
+            queued_bytes: gauge(
+                r,
+                "queued_bytes",
+                "Bytes of frames that wait for the engine",
+            ),
             hooks_dropped: total(r, "hooks_dropped", "Hook events dropped by slow observers"),
             frames_dropped: total(r, "frames_dropped", "Frames dropped by a slow engine"),
             registry,
