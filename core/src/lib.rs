@@ -11,6 +11,7 @@ pub mod net;
 pub mod observe;
 pub mod payload;
 pub mod spec;
+pub mod strategy;
 pub mod swim;
 pub mod time;
 pub mod wire;
