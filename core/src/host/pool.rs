@@ -332,6 +332,3 @@ impl std::fmt::Debug for Pool {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;

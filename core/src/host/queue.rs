@@ -199,3 +199,6 @@ impl HostQueue {
         self.0.calls_sender.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;

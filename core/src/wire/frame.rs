@@ -36,7 +36,12 @@ pub struct Header {
 #[derive(Debug, Serialize, Deserialize)]
 enum Body {
     Batch(Vec<Message>),
-    Piece { id: u64, index: u32, count: u32, data: Bytes },
+    Piece {
+        id: u64,
+        index: u32,
+        count: u32,
+        data: Bytes,
+    },
 }
 
 /// Why a frame was refused.
@@ -98,8 +103,9 @@ impl Outbox {
         if self.count == 0 {
             return;
         }
-        let mut batch = postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5))
-            .unwrap_or_default();
+        let mut batch =
+            postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5))
+                .unwrap_or_default();
         batch.append(&mut self.encoded);
         self.frames.push(batch);
         self.count = 0;
@@ -125,7 +131,12 @@ impl Outbox {
                     let start = index as usize * limit;
                     let data = whole.slice(start..(start + limit).min(whole.len()));
                     header.number += 1;
-                    let body = Body::Piece { id, index, count, data };
+                    let body = Body::Piece {
+                        id,
+                        index,
+                        count,
+                        data,
+                    };
                     let mut frame = start_frame(header, limit + HEADROOM_BYTES);
                     if let Ok(encoded) = postcard::to_extend(&body, std::mem::take(&mut frame)) {
                         send(Bytes::from(encoded));
@@ -190,11 +201,22 @@ impl Inbox {
         }
         match postcard::from_bytes::<Body>(body).map_err(|_| FrameError::Garbage)? {
             Body::Batch(messages) => Ok(messages),
-            Body::Piece { id, index, count, data } => self.join(id, index, count, data),
+            Body::Piece {
+                id,
+                index,
+                count,
+                data,
+            } => self.join(id, index, count, data),
         }
     }
 
-    fn join(&mut self, id: u64, index: u32, count: u32, data: Bytes) -> Result<Vec<Message>, FrameError> {
+    fn join(
+        &mut self,
+        id: u64,
+        index: u32,
+        count: u32,
+        data: Bytes,
+    ) -> Result<Vec<Message>, FrameError> {
         let limit = MAX_MESSAGE_BYTES.div_ceil(frame_limit(Lane::Ctl));
         if count == 0 || index >= count || count as usize > limit {
             return Err(FrameError::Limit);
@@ -246,7 +268,10 @@ const WINDOW: u64 = 8192;
 
 impl Default for SeenWindow {
     fn default() -> Self {
-        Self { highest: 0, bits: vec![0; (WINDOW / 64) as usize] }
+        Self {
+            highest: 0,
+            bits: vec![0; (WINDOW / 64) as usize],
+        }
     }
 }
 
@@ -288,7 +313,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header { number: 0, from_start: 7, to_start: 9 }
+        Header {
+            number: 0,
+            from_start: 7,
+            to_start: 9,
+        }
     }
 
     fn state_of(bytes: usize) -> Message {

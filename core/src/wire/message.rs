@@ -52,9 +52,7 @@ pub struct Status {
 }
 
 /// Version of a wanted entry (R1): the higher wins.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Version {
     /// Counts the writes.
     pub counter: u64,
@@ -63,9 +61,7 @@ pub struct Version {
 }
 
 /// The request a wanted entry was written for, so that a repeated request finds its own work.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct RequestKey {
     /// The asking node's incarnation.
     pub incarnation: Incarnation,

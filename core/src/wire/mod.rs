@@ -5,8 +5,8 @@ mod message;
 
 pub(crate) use frame::{FrameError, Header, Inbox, Outbox, open};
 pub(crate) use message::{
-    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer, Version,
-    Wanted,
+    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer,
+    Status, StopAnswer, Version, Wanted,
 };
 
 /// Largest frame of the control lane, in bytes.
