@@ -1,1 +1,3 @@
 //! Simulator, scenarios and vectors.
+
+pub mod reference_placement;

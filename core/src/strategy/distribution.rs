@@ -62,11 +62,41 @@ pub fn weight_thousandths(weight: f64) -> u32 {
 /// the hub. The answer must depend on the arguments only, not on the order of `candidates`, and must be the same
 /// on every node: nodes that disagree refuse each other's moves (R3). A good one also moves few children when one
 /// candidate comes or goes, because each move freezes a child for a moment.
+///
+/// ```
+/// use process_hub::spec::ChildSpec;
+/// use process_hub::strategy::{Candidate, Distribution, Placements};
+///
+/// /// Everything to the nodes with the smallest names.
+/// #[derive(Debug)]
+/// struct SmallestName;
+///
+/// impl Distribution for SmallestName {
+///     fn name(&self) -> &'static str {
+///         "smallest_name"
+///     }
+///
+///     fn place(
+///         &self,
+///         candidates: &[Candidate<'_>],
+///         children: &[&ChildSpec],
+///         factor: usize,
+///         placements: &mut Placements,
+///     ) {
+///         let mut sorted: Vec<_> = (0..).zip(candidates).collect();
+///         sorted.sort_by_key(|(_, candidate)| candidate.node);
+///         for child in children {
+///             let able = sorted.iter().filter(|(_, it)| it.qualifies(child));
+///             placements.push(able.map(|&(index, _)| index).take(factor));
+///         }
+///     }
+/// }
+/// ```
 pub trait Distribution: Send + Sync + fmt::Debug {
     /// The name in the configuration and in logs.
     fn name(&self) -> &'static str;
 
-    /// Replaces the contents of `placements` by, for each child in order, the indices into `candidates` of up to
+    /// Adds to `placements`, which is empty, for each child in order: the indices into `candidates` of up to
     /// `factor` distinct nodes that [qualify](Candidate::qualifies), the owner first; none when nobody qualifies
     /// (R15).
     ///
@@ -80,9 +110,9 @@ pub trait Distribution: Send + Sync + fmt::Debug {
         placements: &mut Placements,
     );
 
-    /// Name and options, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 

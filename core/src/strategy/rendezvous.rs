@@ -42,7 +42,6 @@ impl Distribution for ConsistentHashing {
         factor: usize,
         placements: &mut Placements,
     ) {
-        placements.clear();
         let bidders = bidders(candidates);
         let mut groups = Groups::new(candidates, &bidders);
         let mut ranking = Ranking::new(factor);
@@ -260,4 +259,22 @@ const fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: `XXH3_64bits` of no bytes in the self-test of the xxHash reference implementation.
+    #[test]
+    fn no_bytes_then_the_hash_is_the_published_one() {
+        assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2);
+    }
+
+    /// Source: the first two numbers of splitmix64 seeded with 0, as published with xoshiro (prng.di.unimi.it).
+    #[test]
+    fn splitmix64_seeded_with_zero_then_the_finisher_gives_its_numbers() {
+        assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mix(0x9e37_79b9_7f4a_7c15), 0x6e78_9e6a_a1b9_65f4);
+    }
 }
