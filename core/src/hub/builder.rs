@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::clock::{now, wall_ms};
-use super::driver::Driver;
+use super::driver::{Driver, Machine};
 use super::node::{Node, random_number, spawn};
 use super::observers::{Observer, Observers};
 use super::requests::Requests;
@@ -21,6 +21,7 @@ use crate::host::queue::HostQueue;
 use crate::ids::KindName;
 use crate::observe::metrics::HubMetrics;
 use crate::observe::{HookEvent, HookName};
+use crate::time::Timestamp;
 
 /// Collects what a hub needs before it starts.
 #[must_use = "nothing happens before `start`"]
@@ -89,7 +90,7 @@ impl HubBuilder {
     /// configuration, and for what [`Node::start`] refuses; `node_name_taken`; `hub_exists`; `closed` when the node
     /// was stopped.
     pub fn start(self) -> Result<Hub, Error> {
-        self.begin(true).map(|(hub, _)| hub)
+        self.begin(true, engine).map(|(hub, _)| hub)
     }
 
     /// Starts the hub and gives its queue to the caller, who runs the kinds: a binding.
@@ -97,10 +98,14 @@ impl HubBuilder {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with_queue(self) -> Result<(Hub, HostQueue), Error> {
-        self.begin(false)
+        self.begin(false, engine)
     }
 
-    fn begin(self, runs_children: bool) -> Result<(Hub, HostQueue), Error> {
+    pub(crate) fn begin(
+        self,
+        runs_children: bool,
+        make_engine: impl FnOnce(Timestamp, EngineSetup) -> Box<dyn Machine>,
+    ) -> Result<(Hub, HostQueue), Error> {
         let mut infos = self.infos;
         let mut kinds = Vec::new();
         for (name, kind) in self.kinds {
@@ -179,12 +184,20 @@ impl HubBuilder {
         shared
             .requests
             .submit_unread(Command::SubscribeHooks(hooks));
-        let engine = Engine::new(time, setup);
-        let driver = Driver::new(engine, receiver, Arc::clone(shared), statics);
+        let driver = Driver::new(
+            make_engine(time, setup),
+            receiver,
+            Arc::clone(shared),
+            statics,
+        );
         shared.node.attach(&shared.id, sender)?;
         spawn("process-hub-engine", move || driver.run())?;
         Ok((Hub { handle }, queue))
     }
+}
+
+fn engine(now: Timestamp, setup: EngineSetup) -> Box<dyn Machine> {
+    Box::new(Engine::new(now, setup))
 }
 
 impl std::fmt::Debug for HubBuilder {

@@ -28,8 +28,31 @@ use crate::time::Timestamp;
 const MAX_TURN_INPUTS: usize = 1024;
 /// The numbers of calls the driver makes itself begin here; the engine counts from below.
 const OWN_CALLS: u64 = 1 << 63;
+/// How long a hub's own node may take to leave: the members' acknowledgement, then what the transport has queued.
+const ORDERLY_LEAVE: Duration = Duration::from_secs(5);
 /// How long the node of a fenced hub may take to leave.
 const FENCED_LEAVE: Duration = Duration::from_secs(2);
+
+/// What a driver drives: the engine, or a test's stand-in for it.
+pub(crate) trait Machine: Send {
+    fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>);
+    fn flush(&mut self, now: Timestamp, effects: &mut Vec<Effect>);
+    fn next_deadline(&self) -> Timestamp;
+}
+
+impl Machine for Engine {
+    fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        Self::handle(self, now, input, effects);
+    }
+
+    fn flush(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        Self::flush(self, now, effects);
+    }
+
+    fn next_deadline(&self) -> Timestamp {
+        Self::next_deadline(self)
+    }
+}
 
 /// How a driver ended.
 enum End {
@@ -42,7 +65,7 @@ enum End {
 }
 
 pub(crate) struct Driver {
-    engine: Engine,
+    engine: Box<dyn Machine>,
     inputs: InputReceiver,
     shared: Arc<Shared>,
     channel: Channel,
@@ -57,7 +80,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        engine: Engine,
+        engine: Box<dyn Machine>,
         inputs: InputReceiver,
         shared: Arc<Shared>,
         statics: StaticChildren,
@@ -241,7 +264,7 @@ impl Driver {
             End::Stopped => (
                 closed("stop"),
                 Ok(std::mem::take(&mut self.report)),
-                shared.shutdown_timeout,
+                ORDERLY_LEAVE,
             ),
             End::Failed(error) => {
                 tracing::error!(target: "process_hub::hub", hub = %shared.id, %error, "the hub fences itself");

@@ -45,6 +45,8 @@ pub(crate) use observers::Observers;
 pub(crate) use requests::Requests;
 use view::View;
 
+/// What of the time of a stop is kept for leaving, a quarter at most.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// How much longer than its timeout a stop may wait for the last things to end.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -117,13 +119,18 @@ impl Hub {
     }
 
     /// Sends any command; the answer comes as [`crate::host::queue::HostItem::Completed`] of the host queue, with
-    /// the number returned. For hosts that wake their own futures.
+    /// the number returned. For hosts that wake their own futures: `register` is given the number before the
+    /// answer can come on another thread.
     ///
     /// # Errors
     /// What can be refused at once: `closed`, `forked`, `hub_failed`, `overloaded`, `no_children`,
-    /// `payload_too_large`. No item follows then.
-    pub fn request_notify(&self, command: Command) -> Result<RequestId, Error> {
-        self.requests().submit_to_queue(command)
+    /// `payload_too_large`. No item follows then, though `register` was called.
+    pub fn request_notify(
+        &self,
+        command: Command,
+        register: impl FnOnce(RequestId),
+    ) -> Result<RequestId, Error> {
+        self.requests().submit_to_queue(command, register)
     }
 
     /// Says that nobody waits for this operation any more. What it began goes on.
@@ -298,7 +305,8 @@ impl Hub {
             shared.requests.check("stop")?;
         }
         let until = Instant::now() + timeout.min(Duration::from_secs(86_400));
-        shared.requests.submit_unread(Command::Shutdown(timeout));
+        let children = timeout - LEAVE_TIME.min(timeout / 4);
+        shared.requests.submit_unread(Command::Shutdown(children));
         if !shared.ended.wait(timeout) {
             shared.requests.inputs().halt();
             shared.ended.wait(STOP_GRACE);
