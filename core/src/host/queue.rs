@@ -96,7 +96,7 @@ impl HostQueue {
     pub fn try_next(&self) -> Option<HostItem> {
         if !self.0.hooks.is_empty() {
             let turn = self.0.served.fetch_add(1, Ordering::Relaxed);
-            if turn % HOOK_EVERY == 0
+            if turn.is_multiple_of(HOOK_EVERY)
                 && let Ok(item) = self.0.hooks.try_recv()
             {
                 return Some(item);
