@@ -14,6 +14,8 @@ use crate::error::Error;
 pub use crate::ids::Contact;
 use crate::ids::{HubId, NodeRef};
 
+mod key;
+mod session;
 pub mod tcp;
 
 /// Which part of a node a frame is for.
