@@ -1,5 +1,11 @@
 //! The public handle of a hub, its driver, and the node it runs on.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads and clocks, and shares state with its callers"
+)]
+
 mod builder;
 mod clock;
 mod driver;
