@@ -106,7 +106,6 @@ pub struct Hub {
 
 impl Hub {
     /// Begins a hub.
-    #[must_use]
     pub fn builder(config: HubConfig) -> HubBuilder {
         HubBuilder::new(config)
     }

@@ -279,3 +279,6 @@ fn default_name() -> Result<NodeName, Error> {
     }
     NodeName::new(format!("{}{suffix}", &host[..kept]))
 }
+
+#[cfg(test)]
+mod tests;
