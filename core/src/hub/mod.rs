@@ -124,13 +124,20 @@ impl Hub {
     }
 
     /// Sends any command; the answer comes as [`crate::host::queue::HostItem::Completed`] of the host queue, with
-    /// the number returned. For hosts that wake their own futures: `register` is given the number before the
-    /// answer can come on another thread.
+    /// the number returned: for hosts that wake their own futures. It may come before this returns.
     ///
     /// # Errors
     /// What can be refused at once: `closed`, `forked`, `hub_failed`, `overloaded`, `no_children`,
-    /// `payload_too_large`. No item follows then, though `register` was called.
-    pub fn request_notify(
+    /// `payload_too_large`. No item follows then.
+    pub fn request_notify(&self, command: Command) -> Result<RequestId, Error> {
+        self.requests().submit_to_queue(command, |_| {})
+    }
+
+    /// Like [`Self::request_notify`]; `register` is given the number before the answer can come.
+    ///
+    /// # Errors
+    /// As there; `register` was called then.
+    pub fn request_notify_with(
         &self,
         command: Command,
         register: impl FnOnce(RequestId),

@@ -254,7 +254,7 @@ fn operation_is_begun_with_notify_then_its_answer_is_an_item_of_the_queue() {
     let register = |id| registered = Some(id);
     let id = rig
         .hub
-        .request_notify(Command::Sync(PATIENCE), register)
+        .request_notify_with(Command::Sync(PATIENCE), register)
         .unwrap();
     assert_eq!(registered, Some(id));
     match rig.queue.next(PATIENCE) {
@@ -320,10 +320,7 @@ fn hub_is_stopped_then_later_calls_answer_closed_and_a_second_stop_the_same_repo
         ErrorKind::Closed
     );
     assert_eq!(rig.hub.stop(PATIENCE).unwrap(), report);
-    let refused = rig
-        .hub
-        .request_notify(Command::Sync(PATIENCE), |_| {})
-        .unwrap_err();
+    let refused = rig.hub.request_notify(Command::Sync(PATIENCE)).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Closed);
     assert!(matches!(rig.queue.next(PATIENCE), Some(HostItem::Closed)));
 }
