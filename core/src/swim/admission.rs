@@ -245,8 +245,10 @@ impl Swim {
             id.rank = id.rank.max(least);
         }
         let rank = id.rank;
+        let mut is_welcomed = false;
         if let Some(link) = self.links.get_mut(&node) {
             link.admission = Admission::Accepted;
+            is_welcomed = link.is_welcomed;
         }
         self.apply(
             Member::new(id, newcomer.refutation, State::Alive),
@@ -261,6 +263,10 @@ impl Swim {
         }
         let view_hash = self.view_hash();
         self.send(&node, &Message::Welcome { rank, view_hash }, step);
+        if is_welcomed && self.me.node < node {
+            // Its welcome came while its name was being checked, when nothing could be exchanged yet.
+            self.send_state(&node, true, step);
+        }
     }
 
     /// Tells a node that its name is taken and closes the link.

@@ -84,7 +84,7 @@ impl Swim {
     }
 
     /// Sends everything this node knows, in as many packets as it takes.
-    fn send_state(&mut self, to: &NodeRef, wants_reply: bool, step: &mut Step<'_>) {
+    pub(super) fn send_state(&mut self, to: &NodeRef, wants_reply: bool, step: &mut Step<'_>) {
         let mut records = vec![self.own_record()];
         let mut bytes = 0;
         for record in self.known_records(step.now) {
