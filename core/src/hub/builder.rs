@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::clock::{now, wall_ms};
 use super::driver::{Driver, Machine};
 use super::node::{Node, random_number, spawn};
-use super::observers::{Observer, Observers};
+use super::observers::{Interceptor, Observer, Observers};
 use super::requests::Requests;
 use super::statics::StaticChildren;
 use super::view::View;
@@ -14,13 +14,14 @@ use super::{Flag, Handle, Hub, Shared, inputs};
 use crate::config::HubConfig;
 use crate::engine::{Command, Engine, EngineSetup};
 use crate::error::{Error, ErrorKind};
-use crate::host::call::KindInfo;
+use crate::host::call::{HostFailure, KindInfo};
 use crate::host::child::Kind;
 use crate::host::local::LocalHost;
 use crate::host::queue::HostQueue;
-use crate::ids::KindName;
+use crate::ids::{KindName, NodeName};
 use crate::observe::metrics::HubMetrics;
 use crate::observe::{HookEvent, HookName};
+use crate::spec::ChildSpec;
 use crate::time::Timestamp;
 
 /// Collects what a hub needs before it starts.
@@ -31,6 +32,7 @@ pub struct HubBuilder {
     kinds: Vec<(String, Arc<dyn Kind>)>,
     infos: Vec<KindInfo>,
     hooks: Vec<(HookName, String, i32, Observer)>,
+    interceptors: Vec<(String, i32, Interceptor)>,
     host_hooks: u64,
 }
 
@@ -42,6 +44,7 @@ impl HubBuilder {
             kinds: Vec::new(),
             infos: Vec::new(),
             hooks: Vec::new(),
+            interceptors: Vec::new(),
             host_hooks: 0,
         }
     }
@@ -74,6 +77,21 @@ impl HubBuilder {
     ) -> Self {
         self.hooks
             .push((hook, id.into(), priority, Arc::new(handler)));
+        self
+    }
+
+    /// Adds an interceptor that sees the static children too, for [`Self::start`]; see [`Hub::intercept`].
+    pub fn intercept(
+        mut self,
+        id: &str,
+        priority: i32,
+        handler: impl Fn(ChildSpec, &[NodeName]) -> Result<ChildSpec, HostFailure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let handler: Interceptor = Arc::new(handler);
+        self.interceptors.push((id.into(), priority, handler));
         self
     }
 
@@ -136,6 +154,9 @@ impl HubBuilder {
         for (hook, id, priority, handler) in self.hooks {
             observers.on(hook, id, priority, handler)?;
         }
+        for (id, priority, handler) in self.interceptors {
+            observers.intercept(id, priority, handler);
+        }
         let local = runs_children.then(|| {
             let threads = config.host_threads;
             let (requests, observers) = (Arc::clone(&requests), Arc::clone(&observers));
@@ -191,7 +212,10 @@ impl HubBuilder {
             statics,
         );
         shared.node.attach(&shared.id, sender)?;
-        spawn("process-hub-engine", move || driver.run())?;
+        if let Err(error) = spawn("process-hub-engine", move || driver.run()) {
+            shared.node.detach(&shared.id);
+            return Err(error);
+        }
         Ok((Hub { handle }, queue))
     }
 }
