@@ -47,6 +47,7 @@ struct Shared {
     hooks_sender: Sender<HostItem>,
     hooks_dropped: AtomicU64,
     served: AtomicU64,
+    pulled: AtomicU64,
     inputs: Inputs,
 }
 
@@ -65,6 +66,7 @@ impl HostQueue {
             hooks_sender,
             hooks_dropped: AtomicU64::new(0),
             served: AtomicU64::new(0),
+            pulled: AtomicU64::new(0),
             inputs,
         }))
     }
@@ -159,8 +161,14 @@ impl HostQueue {
         self.0.hooks_dropped.load(Ordering::Relaxed)
     }
 
+    /// How many calls and answers were pulled since the start.
+    pub(crate) fn pulled(&self) -> u64 {
+        self.0.pulled.load(Ordering::Relaxed)
+    }
+
     /// Closing is one item that every taker puts back, so that each pulling thread sees it.
     fn pass_on(&self, item: HostItem) -> HostItem {
+        self.0.pulled.fetch_add(1, Ordering::Relaxed);
         if matches!(item, HostItem::Closed) {
             let _ = self.0.calls_sender.send(HostItem::Closed);
         }

@@ -10,6 +10,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
 use super::clock::now;
+use super::host_watch::HostWatch;
 use super::inputs::{DriverInput, InputReceiver};
 use super::pending::{Answer, Sink, closed};
 use super::statics::StaticChildren;
@@ -71,6 +72,7 @@ pub(crate) struct Driver {
     channel: Channel,
     sinks: HashMap<RequestId, Sink, TextHash>,
     statics: StaticChildren,
+    host_watch: HostWatch,
     effects: Vec<Effect>,
     /// The instances the host has, for a fence that cannot ask the engine.
     instances: BTreeMap<InstanceId, ChildId>,
@@ -92,6 +94,7 @@ impl Driver {
             shared,
             sinks: HashMap::with_hasher(TextHash::new(0)),
             statics,
+            host_watch: HostWatch::new(),
             effects: Vec::new(),
             instances: BTreeMap::new(),
             report: DrainReport::default(),
@@ -148,14 +151,26 @@ impl Driver {
             self.carry_out(effect);
         }
         self.effects = effects;
+        self.watch_host(time);
+    }
+
+    fn watch_host(&mut self, time: Timestamp) {
+        let queue = &self.shared.queue;
+        if let Some(blocked) = self.host_watch.look(time, queue.len(), queue.pulled()) {
+            let blocked_ms = u64::try_from(blocked.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(target: "process_hub::host", hub = %self.shared.id, blocked_ms, "the host does not pull its calls");
+            self.fire(HookEvent {
+                name: HookName::HostUnresponsive,
+                payload: serde_json::json!({ "blocked_ms": blocked_ms }),
+            });
+        }
     }
 
     /// The next input, or nothing when a deadline came first.
     fn wait(&mut self) -> Option<DriverInput> {
-        let deadline = self
-            .engine
-            .next_deadline()
-            .min(self.statics.next_deadline());
+        let deadline = (self.engine.next_deadline())
+            .min(self.statics.next_deadline())
+            .min(self.host_watch.next_deadline());
         if deadline == Timestamp::NEVER {
             return match self.inputs.receiver.recv() {
                 Ok(input) => Some(input),

@@ -10,6 +10,7 @@ mod builder;
 mod clock;
 mod driver;
 mod end;
+mod host_watch;
 pub(crate) mod inputs;
 mod membership;
 mod node;
@@ -99,6 +100,39 @@ impl Drop for Handle {
 /// Operations that need the cluster answer by a [`Pending`]; the others read what the hub published and neither
 /// block nor ask the network. After [`Hub::stop`] every operation answers `closed`, in a forked process `forked`.
 /// Dropping the last handle stops the hub in the background.
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use process_hub::config::{HubConfig, NodeConfig};
+/// use process_hub::engine::{MessageCommand, StartOptions};
+/// use process_hub::host::call::HostFailure;
+/// use process_hub::host::{Child, Context, kind_fn};
+/// use process_hub::hub::Hub;
+/// use process_hub::ids::ChildId;
+/// use process_hub::payload::Payload;
+/// use process_hub::spec::ChildSpec;
+///
+/// struct Counter(u64);
+///
+/// impl Child for Counter {
+///     fn handle(&mut self, _: &Context, _: Payload) -> Result<Payload, HostFailure> {
+///         self.0 += 1;
+///         Ok(Payload::json(self.0.to_string()))
+///     }
+/// }
+///
+/// let node = NodeConfig::default().with_seeds(["127.0.0.1:7400"]);
+/// let hub = Hub::builder(HubConfig::new("orders")?.with_node(node))
+///     .kind("counter", kind_fn(false, || Box::new(Counter(0))))
+///     .start()?;
+/// hub.start_child(ChildSpec::new("c:1", "counter")?, StartOptions::default()).wait()?;
+/// let message = MessageCommand::new(ChildId::new("c:1")?, Payload::default());
+/// assert_eq!(&hub.call(message).wait()?.data[..], b"1");
+/// hub.stop(Duration::from_secs(20))?;
+/// # Ok::<(), process_hub::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) handle: Arc<Handle>,

@@ -233,3 +233,6 @@ fn timeout(command: &Command) -> Duration {
         | Command::SubscribeHooks(_) => SHORT,
     }
 }
+
+#[cfg(test)]
+mod tests;
