@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod engine;
 pub mod error;
 pub mod host;
+pub mod hub;
 pub mod ids;
 pub mod net;
 pub mod observe;
