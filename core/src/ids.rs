@@ -133,6 +133,15 @@ impl fmt::Display for NodeRef {
     }
 }
 
+/// A node and where it listens.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Contact {
+    /// The node at its incarnation.
+    pub node: NodeRef,
+    /// `host:port` it told its peers to dial.
+    pub address: String,
+}
+
 /// Orders the activations of one child (R4): by epoch, then incarnation, then transfer.
 ///
 /// Effects that carry a token at or below the last accepted one have no effect.

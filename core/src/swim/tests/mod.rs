@@ -1,0 +1,6 @@
+//! Situations, and what comes of them.
+
+mod detection;
+mod harness;
+mod names;
+mod robustness;
