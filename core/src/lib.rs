@@ -8,6 +8,7 @@ pub mod ids;
 pub mod observe;
 pub mod payload;
 pub mod spec;
+pub mod strategy;
 pub mod swim;
 pub mod time;
 pub mod wire;

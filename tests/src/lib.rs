@@ -1,4 +1,4 @@
-//! Tests of the whole: the simulator and what it checks.
+//! Simulator, scenarios and vectors.
 
 pub mod reference_placement;
 pub mod sim;
