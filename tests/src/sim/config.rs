@@ -71,6 +71,8 @@ pub(crate) struct Swarm {
     pub(crate) host: HostDraw,
     pub(crate) work: WorkDraw,
     pub(crate) drifting_clocks: bool,
+    /// Real membership, or a detector without packets.
+    pub(crate) uses_swim: bool,
     /// Inputs are handled in batches: the engine's frames leave up to this much later.
     pub(crate) batch_us: u64,
 }
@@ -115,6 +117,7 @@ impl Swarm {
                 churn_us: draw.spread(15_000_000, 60_000_000),
             },
             drifting_clocks: draw.chance(50),
+            uses_swim: draw.chance(75),
             batch_us: if draw.chance(50) {
                 0
             } else {

@@ -328,8 +328,7 @@ impl World {
         let process = self.process_mut(at);
         process.hubs[usize::from(hub)].has_stopped = true;
         if process.hubs.iter().all(|cell| cell.has_stopped) {
-            process.has_left = true;
-            return self.kill(at, "left");
+            return self.leave(at);
         }
         Ok(())
     }

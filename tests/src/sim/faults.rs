@@ -46,7 +46,7 @@ impl World {
             (classes.crash_at_effect, Fault::CrashAtEffect),
             (classes.pause, Fault::Pause),
             (classes.storm, Fault::Storm),
-            (classes.storm, Fault::FalseAlarm),
+            (classes.storm && !self.swarm.uses_swim, Fault::FalseAlarm),
         ];
         let on: Vec<_> = kinds
             .iter()

@@ -15,6 +15,7 @@ mod handovers;
 mod heal;
 mod host;
 mod invariants;
+mod links;
 mod network;
 mod observe;
 mod oracle;

@@ -53,6 +53,30 @@ pub(crate) enum Event {
         instance: InstanceId,
         event: InstanceEvent,
     },
+    /// A packet of membership arrives.
+    Packet {
+        from: ProcessId,
+        to: ProcessId,
+        bytes: Bytes,
+    },
+    /// Membership's deadline.
+    SwimTick { at: ProcessId },
+    /// An attempt to connect ends.
+    Dialed { from: ProcessId, slot: usize },
+    /// The seeds are tried again.
+    Discover { at: ProcessId },
+    /// An end of a link learns that it is gone.
+    LinkBreaks {
+        at: ProcessId,
+        peer: ProcessId,
+        refused: bool,
+    },
+    /// An end of a link heard nothing for long.
+    LinkSilent {
+        at: ProcessId,
+        peer: ProcessId,
+        since: WorldTime,
+    },
     /// Membership comes to a verdict about a peer.
     Verdict {
         observer: ProcessId,
@@ -95,13 +119,18 @@ impl Event {
     /// The process that has to run for this event to happen.
     pub(crate) const fn process(&self) -> Option<ProcessId> {
         match self {
-            Self::Frame { to, .. } => Some(*to),
+            Self::Frame { to, .. } | Self::Packet { to, .. } => Some(*to),
+            Self::Dialed { from, .. } => Some(*from),
             Self::Tick { at, .. }
             | Self::Flush { at, .. }
             | Self::HostWork { at, .. }
             | Self::RunEnds { at, .. }
             | Self::InstanceActs { at, .. }
             | Self::RequestDue { at, .. }
+            | Self::SwimTick { at }
+            | Self::Discover { at }
+            | Self::LinkBreaks { at, .. }
+            | Self::LinkSilent { at, .. }
             | Self::UserCancels { at, .. } => Some(*at),
             Self::Verdict { observer, .. } => Some(*observer),
             Self::UserActs

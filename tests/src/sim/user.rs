@@ -283,9 +283,10 @@ impl World {
             .iter()
             .map(|index| self.users.spec(*index))
             .collect();
+        let timeout = self.timeout();
         let draw = &mut self.streams.workload;
         let options = StartOptions {
-            timeout: Duration::from_micros(draw.spread(100_000, 10_000_000)),
+            timeout,
             check_existing: draw.chance(90),
             if_exists: if draw.chance(80) {
                 IfExists::Error
@@ -299,7 +300,6 @@ impl World {
             },
             metadata: None,
         };
-        let timeout = options.timeout;
         self.issue(at, hub, Command::Start(specs, options), timeout)
     }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use process_hub::engine::{Effect, Engine, EngineSetup, Input};
 use process_hub::host::call::HostAnswer;
-use process_hub::ids::{Incarnation, NodeName, NodeRef};
-use process_hub::swim::Evidence;
+use process_hub::ids::{Contact, Incarnation, NodeName, NodeRef};
+use process_hub::swim::SwimSetup;
 use process_hub::time::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -18,6 +18,7 @@ use super::ghost::{Ghost, Life};
 use super::handovers::Handovers;
 use super::heal::Healing;
 use super::host::{Host, Kind};
+use super::links::{SwimCell, address};
 use super::network::Network;
 use super::oracle::Oracle;
 use super::queue::{Event, HubIndex, ProcessId, Queue, Verdict};
@@ -50,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) life: Life,
     pub(crate) clock: NodeClock,
     pub(crate) hubs: Vec<HubCell>,
+    /// Real membership; without it the detector decides.
+    pub(crate) swim: Option<SwimCell>,
     /// What happened while it was paused.
     deferred: Vec<Event>,
     /// It dies after this many more effects.
@@ -243,6 +246,12 @@ impl World {
                 generation,
                 verdict,
             } => self.verdict(observer, subject, generation, verdict),
+            Event::Packet { from, to, bytes } => self.packet(from, to, bytes),
+            Event::SwimTick { at } => self.swim_tick(at),
+            Event::Dialed { from, slot } => self.dialed(from, slot),
+            Event::Discover { at } => self.discover(at),
+            Event::LinkBreaks { at, peer, refused } => self.link_breaks(at, peer, refused),
+            Event::LinkSilent { at, peer, since } => self.link_silent(at, peer, since),
             Event::UserActs => self.user_acts(),
             Event::RequestDue {
                 at,
@@ -412,6 +421,17 @@ impl World {
                 turns: (self.now, 0),
             });
         }
+        let swim = self.swarm.uses_swim.then(|| {
+            let setup = SwimSetup {
+                contact: Contact {
+                    node: node.clone(),
+                    address: address(slot),
+                },
+                profile: self.swarm.hubs[0].profile.clone(),
+                seed: self.streams.life.number(),
+            };
+            SwimCell::new(local, setup, (0..self.swarm.nodes).collect())
+        });
         let hub_count = hubs.len();
         self.processes.push(Process {
             node: node.clone(),
@@ -419,6 +439,7 @@ impl World {
             life: Life::Up,
             clock,
             hubs,
+            swim,
             deferred: Vec::new(),
             dies_in_effects: None,
             is_leaving: false,
@@ -435,6 +456,10 @@ impl World {
         for hub in 0..u8::try_from(hub_count).unwrap_or(u8::MAX) {
             self.subscribe(id, hub)?;
         }
+        if self.swarm.uses_swim {
+            self.arm_swim(id);
+            self.push_us(0, Event::Discover { at: id });
+        }
         self.look_around();
         Ok(())
     }
@@ -448,6 +473,7 @@ impl World {
         process.life = Life::Down;
         process.deferred = Vec::new();
         process.hubs = Vec::new();
+        process.swim = None;
         let slot = process.slot;
         self.machines[slot].process = None;
         self.handovers.struck(id);
@@ -494,6 +520,9 @@ impl World {
 
     /// Lets every process look at every other again, after something changed between them.
     pub(crate) fn look_around(&mut self) {
+        if self.swarm.uses_swim {
+            return self.look_at_links();
+        }
         let alive = self.alive();
         for observer in &alive {
             let mut subjects = self.detector.believed_up(*observer);
@@ -569,7 +598,7 @@ impl World {
                 .collect();
             for id in older {
                 self.detector.replace(observer, id);
-                self.tell_member(observer, id, Verdict::Down(Evidence::Replaced))?;
+                self.tell_member(observer, id, Self::REPLACED)?;
             }
         }
         self.tell_member(observer, subject, verdict)?;
