@@ -68,7 +68,6 @@ pub(crate) struct Run {
     pub(crate) epoch: Epoch,
     pub(crate) mode: Mode,
     pub(crate) reason: StartReason,
-    pub(crate) spec: u32,
     pub(crate) begun: WorldTime,
     pub(crate) started: Option<WorldTime>,
     pub(crate) stopping: Option<StopReason>,
@@ -180,7 +179,6 @@ pub(crate) enum OpEnd {
 #[derive(Debug)]
 pub(crate) struct GhostOp {
     pub(crate) child: usize,
-    pub(crate) issued: WorldTime,
     pub(crate) ended: Option<(WorldTime, OpEnd)>,
     /// Who handled it.
     pub(crate) handled: Vec<(ProcessId, InstanceId, WorldTime)>,
@@ -222,12 +220,6 @@ impl Ghost {
 
     pub(crate) fn process_mut(&mut self, id: ProcessId) -> &mut GhostProcess {
         &mut self.processes[id.0 as usize]
-    }
-
-    /// The youngest process of this name.
-    pub(crate) fn process_named(&self, name: &NodeName) -> Option<ProcessId> {
-        let index = self.processes.iter().rposition(|p| p.node.name == *name)?;
-        u32::try_from(index).ok().map(ProcessId)
     }
 
     /// Since when both run, frames pass both ways, and both count each other as members.

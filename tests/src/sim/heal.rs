@@ -58,7 +58,9 @@ impl World {
         let count = if draw.chance(50) {
             candidates.len()
         } else {
-            draw.below(candidates.len()) + 1
+            draw.below(candidates.len())
+                .max(draw.below(candidates.len()))
+                + 1
         };
         let mut core: Vec<_> = (0..count)
             .map(|_| candidates.swap_remove(draw.below(candidates.len())))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use process_hub::host::call::{HostAnswer, HostCall, HostFailure, HostRequest, KindInfo};
-use process_hub::ids::{CallNumber, ChildId, Epoch, InstanceId, KindName};
+use process_hub::ids::{CallNumber, InstanceId, KindName};
 use process_hub::payload::Payload;
 
 /// The kinds of the simulated host.
@@ -128,9 +128,7 @@ pub(crate) struct Behaviour {
 }
 
 struct Instance {
-    child: ChildId,
     kind: Kind,
-    epoch: Epoch,
     state: State,
     run: Option<CallNumber>,
 }
@@ -172,9 +170,7 @@ impl Host {
             };
             let pad_bytes = pad_bytes(&context.spec.args);
             let instance = Instance {
-                child: call.child.clone(),
                 kind,
-                epoch: context.epoch,
                 state: State {
                     ops: Vec::new(),
                     pad_bytes,
@@ -203,13 +199,6 @@ impl Host {
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
         self.instances.contains_key(&instance)
     }
-
-    /// The instances, in order.
-    pub(crate) fn instances(&self) -> impl Iterator<Item = (InstanceId, &ChildId)> {
-        self.instances
-            .iter()
-            .map(|(id, instance)| (*id, &instance.child))
-    }
 }
 
 impl Instance {
@@ -219,11 +208,7 @@ impl Instance {
                 self.run = Some(call.number);
                 Done::Running
             }
-            HostRequest::SetEpoch(epoch) => {
-                self.epoch = *epoch;
-                done(None)
-            }
-            HostRequest::CancelRun => done(None),
+            HostRequest::SetEpoch(_) | HostRequest::CancelRun => done(None),
             _ if behaviour.fails => failed("fails by plan"),
             HostRequest::Handle { message, .. } => match decode_message(message) {
                 None => failed("not a message of ours"),

@@ -288,11 +288,7 @@ impl World {
                     self.push_link_break(id, peer, true, REFUSED_AFTER_US + trip_us);
                 } else if !is_joined || is_dead {
                     let silence_us = self.streams.network.between(3_000_000, 20_000_000);
-                    let event = Event::LinkSilent {
-                        at: id,
-                        peer,
-                        since: self.now,
-                    };
+                    let event = Event::LinkSilent { at: id, peer };
                     self.push_us(silence_us, event);
                 }
             }
@@ -300,18 +296,10 @@ impl World {
     }
 
     /// A link was silent for long: does it still hold?
-    pub(crate) fn link_silent(
-        &mut self,
-        at: ProcessId,
-        peer: ProcessId,
-        since: WorldTime,
-    ) -> Check {
+    pub(crate) fn link_silent(&mut self, at: ProcessId, peer: ProcessId) -> Check {
         let path = (self.process(at).slot, self.process(peer).slot);
-        let is_back = self
-            .network
-            .joined_since(path.0, path.1)
-            .is_some_and(|joined| joined >= since || self.process(peer).life != Life::Down);
-        if is_back {
+        let is_dead = self.process(peer).life == Life::Down;
+        if self.network.is_joined(path.0, path.1) && !is_dead {
             return Ok(());
         }
         self.link_breaks(at, peer, false)

@@ -12,8 +12,6 @@ struct Link {
     clogged_until: WorldTime,
     /// Frames that are not reordered arrive after this.
     last_arrival: WorldTime,
-    /// When its condition last changed.
-    changed: WorldTime,
 }
 
 /// What a frame meets on its way.
@@ -57,24 +55,14 @@ impl Network {
         self.passes(a, b) && self.passes(b, a)
     }
 
-    /// Since when both directions pass; `None` while one does not.
-    pub(crate) fn joined_since(&self, a: usize, b: usize) -> Option<WorldTime> {
-        self.is_joined(a, b).then(|| {
-            let changed = |from: usize, to: usize| self.links[from * self.count + to].changed;
-            changed(a, b).max(changed(b, a))
-        })
-    }
-
-    pub(crate) fn cut(&mut self, now: WorldTime, from: usize, to: usize) {
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
         let link = self.link(from, to);
         link.cuts += 1;
-        link.changed = now;
     }
 
-    pub(crate) fn mend(&mut self, now: WorldTime, from: usize, to: usize) {
+    pub(crate) fn mend(&mut self, from: usize, to: usize) {
         let link = self.link(from, to);
         link.cuts = link.cuts.saturating_sub(1);
-        link.changed = now;
     }
 
     pub(crate) fn clog(&mut self, from: usize, to: usize, until: WorldTime) {
@@ -85,9 +73,7 @@ impl Network {
     pub(crate) fn heal(&mut self, now: WorldTime) {
         self.is_stormy = false;
         for link in &mut self.links {
-            if link.cuts > 0 {
-                link.changed = now;
-            }
+            if link.cuts > 0 {}
             link.cuts = 0;
             link.clogged_until = now.min(link.clogged_until);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use process_hub::engine::{Command, Outcome};
 use process_hub::error::{Error, ErrorKind};
-use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent, StopReason};
+use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent};
 use process_hub::ids::{ChildId, Epoch, InstanceId, RequestId};
 use process_hub::observe::{HookEvent, HookName};
 use process_hub::spec::Row;
@@ -161,7 +161,6 @@ impl Ghost {
                 epoch: context.epoch,
                 mode: context.mode,
                 reason: context.reason,
-                spec: spec_number(&context.spec.args.data).unwrap_or(u32::MAX),
                 begun: now,
                 started: None,
                 stopping: None,
@@ -504,9 +503,4 @@ fn end_run(
     }
     let runs = &child.runs;
     child.live.retain(|index| runs[*index].is_live());
-}
-
-/// The stop reason of a live run that is being stopped.
-pub(crate) const fn stop_reason(run: &Run) -> Option<StopReason> {
-    run.stopping
 }

@@ -72,11 +72,7 @@ pub(crate) enum Event {
         refused: bool,
     },
     /// An end of a link heard nothing for long.
-    LinkSilent {
-        at: ProcessId,
-        peer: ProcessId,
-        since: WorldTime,
-    },
+    LinkSilent { at: ProcessId, peer: ProcessId },
     /// Membership comes to a verdict about a peer.
     Verdict {
         observer: ProcessId,

@@ -325,7 +325,6 @@ impl World {
         let op = OpId(u32::try_from(self.oracle.ghost.ops.len()).unwrap_or(u32::MAX));
         self.oracle.ghost.ops.push(GhostOp {
             child: index,
-            issued: self.now,
             ended: None,
             handled: Vec::new(),
         });

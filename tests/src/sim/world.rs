@@ -251,7 +251,7 @@ impl World {
             Event::Dialed { from, slot } => self.dialed(from, slot),
             Event::Discover { at } => self.discover(at),
             Event::LinkBreaks { at, peer, refused } => self.link_breaks(at, peer, refused),
-            Event::LinkSilent { at, peer, since } => self.link_silent(at, peer, since),
+            Event::LinkSilent { at, peer } => self.link_silent(at, peer),
             Event::UserActs => self.user_acts(),
             Event::RequestDue {
                 at,

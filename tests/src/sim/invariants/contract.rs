@@ -16,10 +16,13 @@ impl Invariant for Contract {
                 hub,
                 request,
             } => {
-                let command = ghost
-                    .requests
-                    .get(&(*process, *hub, *request))
-                    .map(|open| format!("{:?}, issued at {}", open.command, open.issued));
+                let command = ghost.requests.get(&(*process, *hub, *request)).map(|open| {
+                    format!(
+                        "issued at {}: {:.300}",
+                        open.issued,
+                        format!("{:?}", open.command)
+                    )
+                });
                 broken(
                     ghost,
                     "L8",
