@@ -78,6 +78,8 @@ pub(crate) struct Run {
     pub(crate) last_handled: Option<WorldTime>,
     /// Its `ctx` was given a new fencing number while it ran.
     pub(crate) was_renumbered: bool,
+    /// Its node told it as the child.
+    pub(crate) was_listed: bool,
     /// It left of its own accord.
     pub(crate) has_exited: bool,
     /// The call it is in, `Run` apart.
@@ -265,6 +267,16 @@ impl Ghost {
         match self.hubs[usize::from(hub)].migration {
             Migration::HotSwap { handover, .. } | Migration::ColdSwap { handover, .. } => handover,
         }
+    }
+
+    /// An old instance that lives on for its retention: its node told it once and does not any more (R5).
+    pub(crate) fn is_retained(&self, child: &GhostChild, run: &Run) -> bool {
+        let name = &self.process(run.process).node.name;
+        let is_listed = child
+            .rows
+            .get(&run.process)
+            .is_some_and(|row| row.instances.iter().any(|(node, _, _)| node == name));
+        run.was_listed && !is_listed
     }
 
     pub(crate) fn describe(&self, id: ProcessId) -> String {

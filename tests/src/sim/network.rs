@@ -73,7 +73,6 @@ impl Network {
     pub(crate) fn heal(&mut self, now: WorldTime) {
         self.is_stormy = false;
         for link in &mut self.links {
-            if link.cuts > 0 {}
             link.cuts = 0;
             link.clogged_until = now.min(link.clogged_until);
         }

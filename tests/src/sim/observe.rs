@@ -169,6 +169,7 @@ impl Ghost {
                 taken_count: 0,
                 last_handled: None,
                 was_renumbered: false,
+                was_listed: false,
                 has_exited: false,
                 in_flight: Some((call.number, call.request.callback())),
             });
@@ -293,6 +294,7 @@ impl Ghost {
     }
 
     fn row(&mut self, process: ProcessId, child: &ChildId, row: Option<&Arc<Row>>) {
+        let own_name = self.process(process).node.name.clone();
         let Some(child) = child_index(child).and_then(|index| self.children.get_mut(index)) else {
             return;
         };
@@ -305,6 +307,16 @@ impl Ghost {
                 .collect(),
             state_lost: row.state_lost.as_deref().cloned(),
         });
+        let own = row
+            .iter()
+            .flat_map(|row| &row.instances)
+            .find(|(name, _, _)| *name == own_name);
+        if let Some((_, _, epoch)) = own {
+            for index in &child.live {
+                let run = &mut child.runs[*index];
+                run.was_listed |= run.process == process && run.epoch == *epoch;
+            }
+        }
         let spec = row.as_ref().map(|row| row.spec);
         let before = match row {
             Some(row) => child.rows.insert(process, row),

@@ -44,7 +44,8 @@ fn start(
         return Ok(());
     };
     let is_hot_move = ghost.is_hot(hub) && reason == StartReason::Migration;
-    let counts = |run: &&Run| !run.has_exited && run.instance != call.instance;
+    let is_same = |run: &Run| run.process == process && run.instance == call.instance;
+    let counts = |run: &&Run| !run.has_exited && !is_same(run) && !ghost.is_retained(child, run);
     for run in child.live_runs().filter(counts) {
         // A second instance on the same node is never right, whatever the migration.
         let is_wrong = if run.process == process {
