@@ -1,5 +1,7 @@
 //! A few dozen seeds, the seeds that once failed, and that a seed is a run.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::process::Command;
 
 use process_hub_tests::sim::{Options, run};

@@ -50,7 +50,7 @@ pub(crate) enum Fact<'a> {
         from: ProcessId,
         to: &'a NodeRef,
         hub: HubIndex,
-        frame: &'a [u8],
+        frame: &'a bytes::Bytes,
         arrival: Option<WorldTime>,
     },
     Called {

@@ -116,18 +116,19 @@ fn line(ghost: &Ghost, fact: &Fact<'_>) -> Option<String> {
             hub,
             frame,
             arrival,
-        } => match arrival {
-            Some(arrival) => format!(
-                "{} frame hub{hub} {} bytes to {to}, arrives {arrival}",
+        } => {
+            let fate = arrival.map_or_else(|| "LOST".to_owned(), |at| format!("arrives {at}"));
+            let mut text = format!(
+                "{} frame hub{hub} {} bytes to {to}, {fate}",
                 at(from),
                 frame.len()
-            ),
-            None => format!(
-                "{} frame hub{hub} {} bytes to {to} LOST",
-                at(from),
-                frame.len()
-            ),
-        },
+            );
+            for message in process_hub::wire::describe(frame) {
+                text.push_str("\n                 ");
+                text.push_str(&message);
+            }
+            text
+        }
         Fact::Called { process, hub, call } => format!(
             "{} hub{hub} call {} {} of {} instance {}",
             at(process),
