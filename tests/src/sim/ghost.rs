@@ -6,7 +6,7 @@ use process_hub::config::{HubConfig, Migration};
 use process_hub::engine::Command;
 use process_hub::host::call::{StartReason, StopReason};
 use process_hub::ids::{CallNumber, Epoch, Incarnation, InstanceId, NodeName, NodeRef, RequestId};
-use process_hub::spec::{Mode, StateLost};
+use process_hub::spec::{Mode, RestartPolicy, StateLost};
 
 use super::host::{Kind, OpId, State};
 use super::queue::{HubIndex, ProcessId};
@@ -76,8 +76,8 @@ pub(crate) struct Run {
     /// How many states it was given.
     pub(crate) taken_count: u32,
     pub(crate) last_handled: Option<WorldTime>,
-    /// Its `ctx` was given a new fencing number while it ran.
-    pub(crate) was_renumbered: bool,
+    /// Every fencing number it had.
+    pub(crate) epochs: Vec<Epoch>,
     /// Its node told it as the child.
     pub(crate) was_listed: bool,
     /// It left of its own accord.
@@ -130,19 +130,35 @@ pub(crate) struct Intent {
     pub(crate) deaths_since: u32,
 }
 
+impl Intent {
+    /// The child may have stopped itself.
+    pub(crate) const fn unknown_stop(now: WorldTime) -> Self {
+        Self {
+            wish: Wish::Stop,
+            request: None,
+            issued: now,
+            ended: Some((now, WishEnd::Unknown)),
+            deaths_since: 0,
+        }
+    }
+}
+
 /// One child of the cluster.
 #[derive(Debug)]
 pub(crate) struct GhostChild {
     pub(crate) hub: HubIndex,
     pub(crate) kind: Kind,
+    pub(crate) restart: RestartPolicy,
     /// Every instance there was, the live ones included.
     pub(crate) runs: Vec<Run>,
     /// Indices of the live runs.
     pub(crate) live: Vec<usize>,
     /// What each live process tells.
     pub(crate) rows: BTreeMap<ProcessId, GhostRow>,
-    /// Specs a process told and then no longer told.
-    pub(crate) dropped: BTreeSet<(ProcessId, u32)>,
+    /// Specs a process told and then no longer told, since when.
+    pub(crate) dropped: BTreeMap<(ProcessId, u32), WorldTime>,
+    /// Specs that the core told when everything healed.
+    pub(crate) held_in_core: BTreeSet<u32>,
     pub(crate) intents: Vec<Intent>,
     /// Hooks `state_lost`: who told which epoch, when.
     pub(crate) losses: Vec<(ProcessId, Epoch, WorldTime)>,

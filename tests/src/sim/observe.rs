@@ -7,7 +7,7 @@ use process_hub::error::{Error, ErrorKind};
 use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent};
 use process_hub::ids::{ChildId, Epoch, InstanceId, RequestId};
 use process_hub::observe::{HookEvent, HookName};
-use process_hub::spec::Row;
+use process_hub::spec::{RestartPolicy, Row};
 
 use super::fact::{Fact, child_index, spec_number};
 use super::ghost::{
@@ -52,8 +52,15 @@ impl Ghost {
                 self.disturbed = self.now;
                 self.core = Some(core.clone());
                 self.healed = Some(self.now);
+                for child in &mut self.children {
+                    let told = core.iter().filter_map(|id| child.rows.get(id));
+                    child.held_in_core = told.map(|row| row.spec).collect();
+                }
             }
-            Fact::Frame { .. } | Fact::RunEnded { .. } => {}
+            Fact::Frame { .. } => {}
+            Fact::RunEnded {
+                process, instance, ..
+            } => self.may_be_over(*process, *instance),
             Fact::Called { process, call, .. } => self.called(*process, call),
             Fact::Completed {
                 process,
@@ -168,7 +175,7 @@ impl Ghost {
                 state: State::default(),
                 taken_count: 0,
                 last_handled: None,
-                was_renumbered: false,
+                epochs: vec![context.epoch],
                 was_listed: false,
                 has_exited: false,
                 in_flight: Some((call.number, call.request.callback())),
@@ -184,14 +191,19 @@ impl Ghost {
                 run.in_flight = Some((call.number, "stop"));
                 self.motions += 1;
             }
-            HostRequest::Discard => end_run(child, process, call.instance, now, End::Discarded),
+            HostRequest::Discard => {
+                end_run(child, process, call.instance, now, End::Discarded);
+                if child.restart != RestartPolicy::Permanent {
+                    child.intents.push(Intent::unknown_stop(now));
+                }
+            }
             HostRequest::RedundancySignal(mode) => {
                 run.mode = *mode;
                 run.in_flight = Some((call.number, call.request.callback()));
             }
             HostRequest::SetEpoch(epoch) => {
                 run.epoch = *epoch;
-                run.was_renumbered = true;
+                run.epochs.push(*epoch);
             }
             HostRequest::Handle { .. }
             | HostRequest::PrepareState
@@ -275,25 +287,33 @@ impl Ghost {
 
     fn acted(&mut self, process: ProcessId, instance: InstanceId, event: &InstanceEvent) {
         let now = self.now;
+        self.may_be_over(process, instance);
         for child in &mut self.children {
             let Some(run) = live_run(child, process, instance) else {
                 continue;
             };
             match event {
                 InstanceEvent::Exit(_) => run.has_exited = true,
-                InstanceEvent::StopSelf => child.intents.push(Intent {
-                    wish: Wish::Stop,
-                    request: None,
-                    issued: now,
-                    ended: Some((now, WishEnd::Unknown)),
-                    deaths_since: 0,
-                }),
+                InstanceEvent::StopSelf => child.intents.push(Intent::unknown_stop(now)),
                 InstanceEvent::RetentionHandled => {}
             }
         }
     }
 
+    /// An instance ended by itself: the child may be over with it (R21).
+    fn may_be_over(&mut self, process: ProcessId, instance: InstanceId) {
+        let now = self.now;
+        for child in &mut self.children {
+            if child.restart != RestartPolicy::Permanent
+                && live_run(child, process, instance).is_some()
+            {
+                child.intents.push(Intent::unknown_stop(now));
+            }
+        }
+    }
+
     fn row(&mut self, process: ProcessId, child: &ChildId, row: Option<&Arc<Row>>) {
+        let now = self.now;
         let own_name = self.process(process).node.name.clone();
         let Some(child) = child_index(child).and_then(|index| self.children.get_mut(index)) else {
             return;
@@ -325,7 +345,7 @@ impl Ghost {
         if let Some(before) = before
             && spec != Some(before.spec)
         {
-            child.dropped.insert((process, before.spec));
+            child.dropped.insert((process, before.spec), now);
         }
     }
 

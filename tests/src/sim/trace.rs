@@ -21,7 +21,7 @@ impl Trace {
     pub(crate) fn show(&self, ghost: &Ghost, fact: &Fact<'_>) {
         if self.is_on
             && self.concerns(ghost, fact)
-            && let Some(line) = line(ghost, fact)
+            && let Some(line) = line(ghost, fact, self.child.as_deref())
         {
             println!("{} {line}", ghost.now);
         }
@@ -80,7 +80,7 @@ fn contains(frame: &[u8], child: &str) -> bool {
         .any(|window| window[0] == length && &window[1..] == child.as_bytes())
 }
 
-fn line(ghost: &Ghost, fact: &Fact<'_>) -> Option<String> {
+fn line(ghost: &Ghost, fact: &Fact<'_>, child: Option<&str>) -> Option<String> {
     let at = |process: &ProcessId| {
         let life = ghost.processes.get(process.0 as usize);
         life.map_or_else(|| format!("#{}", process.0), |p| p.node.to_string())
@@ -123,9 +123,14 @@ fn line(ghost: &Ghost, fact: &Fact<'_>) -> Option<String> {
                 at(from),
                 frame.len()
             );
-            for message in process_hub::wire::describe(frame) {
+            let names = child.map(|child| format!("\"{child}\""));
+            let is_shown = |text: &String| names.as_ref().is_none_or(|name| text.contains(name));
+            for message in process_hub::wire::describe(frame)
+                .iter()
+                .filter(|text| is_shown(text))
+            {
                 text.push_str("\n                 ");
-                text.push_str(&message);
+                text.push_str(message);
             }
             text
         }

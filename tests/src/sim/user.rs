@@ -78,10 +78,12 @@ impl Users {
         let ghost = |role: &Role| GhostChild {
             hub: role.hub,
             kind: role.kind,
+            restart: role.restart,
             runs: Vec::new(),
             live: Vec::new(),
             rows: std::collections::BTreeMap::new(),
-            dropped: BTreeSet::new(),
+            dropped: std::collections::BTreeMap::new(),
+            held_in_core: BTreeSet::new(),
             intents: Vec::new(),
             losses: Vec::new(),
             conflicts: Vec::new(),

@@ -147,7 +147,7 @@ fn wanted(
 ) -> Result<(), Unsettled> {
     let id = child_id(index);
     let row = child.rows.get(&core[0]);
-    match certain(child, row.is_some()) {
+    match certain(core, child) {
         Some(Wish::Start(_)) if row.is_none() => {
             let facts = format!("{id} was started and nobody stopped it, but nobody knows it");
             return unsettled_by("L1", facts);
@@ -193,9 +193,9 @@ fn wanted(
     Ok(())
 }
 
-/// What must be wanted in the end, where that is certain: no other wish overlaps or follows, and so few nodes
-/// died since that two holders cannot all be among them (R1).
-fn certain(child: &GhostChild, _is_known: bool) -> Option<Wish> {
+/// What must be wanted in the end, where that is certain: no other wish overlaps or follows, and the core holds it,
+/// or so few nodes died since that two holders cannot all be among them (R1).
+fn certain(core: &[ProcessId], child: &GhostChild) -> Option<Wish> {
     let changes = |intent: &&Intent| !matches!(intent.ended, Some((_, WishEnd::Refused)));
     let last = child
         .intents
@@ -211,7 +211,14 @@ fn certain(child: &GhostChild, _is_known: bool) -> Option<Wish> {
                 .ended
                 .is_some_and(|(at, end)| at < last.issued && end == WishEnd::Granted)
     });
-    (is_alone && last.deaths_since <= 1).then_some(last.wish)
+    let is_held = match last.wish {
+        Wish::Start(spec) => child.held_in_core.contains(&spec),
+        Wish::Stop => core.iter().any(|id| {
+            let dropped = child.dropped.range((*id, 0)..=(*id, u32::MAX));
+            dropped.map(|(_, at)| *at).any(|at| at >= last.issued)
+        }),
+    };
+    (is_alone && (last.deaths_since <= 1 || is_held)).then_some(last.wish)
 }
 
 /// Where a child belongs, by the reference rule.

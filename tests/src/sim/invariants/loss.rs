@@ -79,9 +79,8 @@ impl Invariant for NothingSilent {
 
 /// Whether an instance began this epoch without the state it might have had.
 fn is_loss(run: &Run, epoch: Epoch) -> bool {
-    let was_reactivated = run.was_renumbered;
-    let began_empty = matches!(run.reason, StartReason::Failover | StartReason::Migration);
-    run.epoch == epoch && (was_reactivated || began_empty)
+    let was_reactivated = run.epochs.len() > 1;
+    run.epochs.contains(&epoch) && (was_reactivated || run.reason != StartReason::Initial)
 }
 
 /// Every message that was answered is in the state of the instance that runs, or its loss was told.

@@ -28,7 +28,7 @@ impl Invariant for NoResurrection {
                 format!("a row tells of an unknown child {child}: {row:?}"),
             );
         };
-        if !known.dropped.contains(&(*process, number)) {
+        if !known.dropped.contains_key(&(*process, number)) {
             return Ok(());
         }
         broken(

@@ -3,7 +3,7 @@
 use process_hub::host::call::{HostCall, HostRequest, StopReason};
 
 use super::super::fact::{Fact, child_index};
-use super::super::ghost::{Ghost, Run};
+use super::super::ghost::{Ghost, Run, Wish};
 use super::super::queue::{HubIndex, ProcessId};
 use super::super::violation::Check;
 use super::{Invariant, broken};
@@ -78,10 +78,9 @@ fn state_is_kept(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCa
     let is_told = child.conflicts.iter().any(|at| *at >= own.begun)
         || child.losses.iter().any(|(_, _, at)| *at >= own.begun);
     let is_recent = ghost.now.since_us(ghost.disturbed) < RECENT_US;
-    let is_stopped = child
-        .intents
-        .iter()
-        .any(|intent| intent.ended.is_none_or(|(at, _)| at >= own.begun));
+    let is_stopped = child.intents.iter().any(|intent| {
+        intent.wish == Wish::Stop && intent.ended.is_none_or(|(at, _)| at >= own.begun)
+    });
     if own.state.ops.is_empty() || is_told || is_recent || is_stopped || others.clone().any(has_all)
     {
         return Ok(());
