@@ -1,8 +1,10 @@
 //! Versioned messages, codec and limits.
 
+mod describe;
 mod frame;
 mod message;
 
+pub use describe::describe;
 pub(crate) use frame::{Header, Inbox, Outbox, open};
 pub(crate) use message::{
     HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer,
