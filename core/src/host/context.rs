@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::call::{InstanceEvent, StartReason};
-use super::local::Cell;
+use super::cell::Cell;
 use crate::engine::{MessageCommand, Recipient};
 use crate::error::Error;
 use crate::hub::{Hub, Pending};
-use crate::ids::{ChildId, Epoch, HubId, KindName, NodeName};
+use crate::ids::{CallNumber, ChildId, Epoch, HubId, KindName, NodeName};
 use crate::payload::Payload;
 use crate::spec::Mode;
 
@@ -22,8 +22,8 @@ pub struct Context {
 /// The children that wait for what this context is used for.
 #[derive(Clone, Debug)]
 pub(crate) enum Chain {
-    /// None: a body runs beside the callbacks.
-    Body,
+    /// None: a body, begun by this call, runs beside the callbacks.
+    Body(CallNumber),
     /// The child itself, in a callback that no child's call led to.
     Callback,
     /// The child itself, handling the message of a call these children wait in.
@@ -86,13 +86,13 @@ impl Context {
     /// Whether the body shall return: the child is frozen or stopped.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.cell.is_cancelled()
+        self.cell.is_cancelled(self.body())
     }
 
     /// Waits until the body shall return, at most this long; says whether it shall. The pause of a loop.
     #[must_use]
     pub fn wait_cancelled(&self, timeout: Duration) -> bool {
-        self.cell.wait_cancelled(timeout)
+        self.cell.wait_cancelled(self.body(), timeout)
     }
 
     /// Says that an outgoing instance whose state was not delivered may end (R5).
@@ -122,8 +122,7 @@ impl Context {
     /// As of [`Hub::call`]; `would_deadlock` when the child called waits for this one (R7).
     pub fn call(&self, child: &str, message: Payload, timeout: Duration) -> Result<Payload, Error> {
         let command = self.message(child, message, Recipient::Active, timeout)?;
-        let pending = self.cell.requests().call(command);
-        self.cell.while_blocked(|| pending.wait())
+        self.cell.requests().call(command).wait()
     }
 
     /// Sends a message to a child; the answer says that it is on its way.
@@ -141,6 +140,13 @@ impl Context {
         Ok(self.cell.requests().send(command))
     }
 
+    fn body(&self) -> Option<CallNumber> {
+        match self.chain {
+            Chain::Body(run) => Some(run),
+            Chain::Callback | Chain::Handling(_) => None,
+        }
+    }
+
     fn message(
         &self,
         child: &str,
@@ -150,7 +156,7 @@ impl Context {
     ) -> Result<MessageCommand, Error> {
         let own = self.child_id();
         let chain: Arc<[ChildId]> = match &self.chain {
-            Chain::Body => Arc::new([]),
+            Chain::Body(_) => Arc::new([]),
             Chain::Callback => Arc::new([own.clone()]),
             Chain::Handling(before) => before.iter().chain([own]).cloned().collect(),
         };

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -42,14 +43,18 @@ pub(crate) enum DriverInput {
 pub(crate) struct Waiting {
     commands: AtomicUsize,
     frame_bytes: AtomicUsize,
-    /// Frames dropped because too many bytes waited.
-    pub(crate) frames_dropped: AtomicUsize,
+    frames_dropped: AtomicUsize,
 }
 
 impl Waiting {
     /// Bytes of frames that wait.
     pub(crate) fn frame_bytes(&self) -> usize {
         self.frame_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frames dropped because too many bytes waited.
+    pub(crate) fn frames_dropped(&self) -> usize {
+        self.frames_dropped.load(Ordering::Relaxed)
     }
 
     fn taken(&self, input: &DriverInput) {
@@ -135,6 +140,13 @@ impl Inputs {
     /// Fences the hub.
     pub(crate) fn fail(&self, reason: Error) {
         let _ = self.sender.send(DriverInput::Fail(reason));
+    }
+
+    /// Asks for an orderly end; nobody reads the report.
+    pub(crate) fn shut_down(&self, timeout: Duration) {
+        let command = Command::Shutdown(timeout);
+        let id = RequestId(0);
+        let _ = self.command(id, command, Sink::nobody("stop"));
     }
 
     /// Ends the driver.

@@ -147,7 +147,9 @@ impl Observers {
     /// Passes an event to the observers' thread.
     pub(crate) fn fire(&self, event: HookEvent) {
         let events = self.events.lock();
-        let refused = events.as_ref().is_some_and(|sender| sender.try_send(event).is_err());
+        let refused = events
+            .as_ref()
+            .is_some_and(|sender| sender.try_send(event).is_err());
         if refused {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

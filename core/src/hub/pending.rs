@@ -12,12 +12,16 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::Outcome;
 use crate::error::{Error, ErrorKind};
+use crate::host::pool::while_blocked;
 use crate::host::queue::HostItem;
 use crate::ids::RequestId;
 
 /// How much later than its own deadline an answer may come before a wait for it gives up: the engine answers
 /// `timeout` itself, unless its thread does not get to run.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// No wait is longer; keeps sums of times in range.
+const FOREVER: Duration = Duration::from_secs(86_400 * 365);
 
 /// What an operation of the engine answered.
 pub type Answer = Result<Outcome, Error>;
@@ -36,6 +40,20 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    fn is_open(&self) -> bool {
+        matches!(*self.state.lock(), SlotState::Open(_))
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let until = Instant::now() + timeout.min(FOREVER);
+        let mut state = self.state.lock();
+        while matches!(*state, SlotState::Open(_)) {
+            if self.answered.wait_until(&mut state, until).timed_out() {
+                return;
+            }
+        }
+    }
+
     fn answer(&self, answer: Answer) {
         let mut state = self.state.lock();
         let before = std::mem::replace(&mut *state, SlotState::Answered(answer));
@@ -63,11 +81,7 @@ enum Target {
 }
 
 impl Sink {
-    pub(crate) fn queue(
-        operation: &'static str,
-        id: RequestId,
-        sender: Sender<HostItem>,
-    ) -> Self {
+    pub(crate) fn queue(operation: &'static str, id: RequestId, sender: Sender<HostItem>) -> Self {
         Self {
             operation,
             target: Some(Target::Queue(id, sender)),
@@ -149,18 +163,22 @@ impl<T> Pending<T> {
             operation,
             target: Some(Target::Slot(Arc::clone(&slot))),
         };
-        let now = Instant::now();
         let pending = Self {
             slot,
             id,
             operation,
-            deadline: now
-                .checked_add(timeout.saturating_add(GRACE))
-                .unwrap_or(now + Duration::from_secs(86_400 * 365)),
+            deadline: Instant::now() + timeout.saturating_add(GRACE).min(FOREVER),
             convert,
             result: PhantomData,
         };
         (pending, sink)
+    }
+
+    /// An answer that is there already: a refusal.
+    pub(crate) fn refused(operation: &'static str, error: Error) -> Self {
+        let (pending, sink) = Self::open(RequestId(0), operation, Duration::ZERO, |_| None);
+        sink.answer(Err(error));
+        pending
     }
 
     /// The number of the operation, for [`crate::hub::Hub::cancel`].
@@ -184,20 +202,10 @@ impl<T> Pending<T> {
 
     /// Blocks until the answer is there, at most this long; `None` when it is not there yet, or was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, Error>> {
-        let until = Instant::now().checked_add(timeout);
-        let mut state = self.slot.state.lock();
-        while matches!(*state, SlotState::Open(_)) {
-            let timed_out = match until {
-                Some(until) => self.slot.answered.wait_until(&mut state, until).timed_out(),
-                None => {
-                    self.slot.answered.wait(&mut state);
-                    false
-                }
-            };
-            if timed_out {
-                break;
-            }
+        if self.slot.is_open() {
+            while_blocked(|| self.slot.wait(timeout));
         }
+        let mut state = self.slot.state.lock();
         if matches!(*state, SlotState::Open(_)) {
             return None;
         }
@@ -210,7 +218,13 @@ impl<T> Pending<T> {
     }
 
     fn read(&self, answer: Answer) -> Result<T, Error> {
-        let shape = || Error::new(ErrorKind::Internal, self.operation, "an answer of another shape");
+        let shape = || {
+            Error::new(
+                ErrorKind::Internal,
+                self.operation,
+                "an answer of another shape",
+            )
+        };
         answer.and_then(|outcome| (self.convert)(outcome).unwrap_or_else(|| Err(shape())))
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::inputs::Inputs;
 use super::pending::{Pending, Sink};
-use crate::engine::{Command, Input, Outcome};
+use crate::engine::{Command, Input, MessageCommand, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::host::queue::HostQueue;
 use crate::ids::RequestId;
-use crate::payload::MAX_MESSAGE_BYTES;
+use crate::payload::{MAX_MESSAGE_BYTES, Payload};
 
 /// How long an operation without a timeout of its own may take.
 const SHORT: Duration = Duration::from_secs(5);
@@ -63,17 +63,31 @@ impl Requests {
         let id = self.number();
         let operation = operation(&command);
         let (pending, sink) = Pending::open(id, operation, timeout(&command), convert);
-        if let Err((error, sink)) = self.send(id, command, sink) {
+        if let Err((error, sink)) = self.hand_over(id, command, sink) {
             sink.answer(Err(error));
         }
         pending
+    }
+
+    /// `call`.
+    pub(crate) fn call(&self, message: MessageCommand) -> Pending<Payload> {
+        self.submit(Command::Call(message), |outcome| {
+            outcome.into_reply().map(Ok)
+        })
+    }
+
+    /// `send`.
+    pub(crate) fn send(&self, message: MessageCommand) -> Pending<()> {
+        self.submit(Command::Send(message), |outcome| {
+            outcome.into_done().map(Ok)
+        })
     }
 
     /// Sends a command; the answer comes as an item of the host queue.
     pub(crate) fn submit_to_queue(&self, command: Command) -> Result<RequestId, Error> {
         let id = self.number();
         let sink = Sink::queue(operation(&command), id, self.queue.answers());
-        self.send(id, command, sink).map_err(|(error, sink)| {
+        self.hand_over(id, command, sink).map_err(|(error, sink)| {
             sink.forget();
             error
         })?;
@@ -83,7 +97,7 @@ impl Requests {
     /// Sends a command whose answer nobody reads.
     pub(crate) fn submit_unread(&self, command: Command) {
         let sink = Sink::nobody(operation(&command));
-        let _ = self.send(self.number(), command, sink);
+        let _ = self.hand_over(self.number(), command, sink);
     }
 
     /// Tells the engine that nobody waits for this operation any more.
@@ -96,7 +110,8 @@ impl Requests {
     /// Whether operations are possible.
     pub(crate) fn check(&self, operation: &'static str) -> Result<(), Error> {
         if self.is_forked() {
-            let message = "the process was forked after the hub started; start a hub of its own here";
+            let message =
+                "the process was forked after the hub started; start a hub of its own here";
             return Err(Error::new(ErrorKind::Forked, operation, message));
         }
         match self.ended.get() {
@@ -112,7 +127,7 @@ impl Requests {
         RequestId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn send(&self, id: RequestId, command: Command, sink: Sink) -> Result<(), (Error, Sink)> {
+    fn hand_over(&self, id: RequestId, command: Command, sink: Sink) -> Result<(), (Error, Sink)> {
         let name = sink.operation();
         if let Err(error) = self.check(name).and_then(|()| check_arguments(&command)) {
             return Err((error, sink));
@@ -131,12 +146,14 @@ impl Requests {
 fn check_arguments(command: &Command) -> Result<(), Error> {
     let refuse = |kind, message: String| Err(Error::new(kind, operation(command), message));
     match command {
-        Command::Start(specs, _) if specs.is_empty() => {
-            refuse(ErrorKind::NoChildren, "the list of children is empty".into())
-        }
-        Command::Stop(ids, _) if ids.is_empty() => {
-            refuse(ErrorKind::NoChildren, "the list of children is empty".into())
-        }
+        Command::Start(specs, _) if specs.is_empty() => refuse(
+            ErrorKind::NoChildren,
+            "the list of children is empty".into(),
+        ),
+        Command::Stop(ids, _) if ids.is_empty() => refuse(
+            ErrorKind::NoChildren,
+            "the list of children is empty".into(),
+        ),
         Command::Call(message) | Command::Send(message)
             if message.message.len() > MAX_MESSAGE_BYTES =>
         {

@@ -18,6 +18,12 @@ pub(crate) struct TextHash {
     seed: u64,
 }
 
+impl TextHash {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+}
+
 /// The state of [`TextHash`].
 #[derive(Debug)]
 pub(crate) struct TextHasher(u64);

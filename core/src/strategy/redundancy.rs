@@ -1,0 +1,78 @@
+//! How many instances a child has, and which of them are active.
+
+use std::fmt;
+
+use crate::ids::{ChildId, NodeRef};
+use crate::spec::Mode;
+
+/// Decides how many instances a child has and which of them are active.
+///
+/// The answers must depend on the arguments only: every node asks, and the owner's answer is published with the
+/// child's token (R9).
+pub trait Redundancy: Send + Sync + fmt::Debug {
+    /// The name in the configuration and in logs.
+    fn name(&self) -> &'static str;
+
+    /// How many instances each child shall have in a hub of `members` nodes, this one included; at least 1. Where
+    /// fewer nodes qualify, the child has fewer.
+    fn factor(&self, members: usize) -> usize;
+
+    /// Which instances of a child are active, given where they are, the owner first. `placement` is never empty.
+    fn actives(&self, child: &ChildId, placement: &[&NodeRef]) -> Actives;
+
+    /// Whether instances are told this mode, at their start and when it changes: the option `redundancy_signal`.
+    fn is_told(&self, mode: Mode) -> bool;
+
+    /// Name and options, compared between the nodes of a hub.
+    fn fingerprint(&self) -> String {
+        self.name().to_owned()
+    }
+}
+
+/// Which instances of a child are active.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Actives {
+    /// Every instance.
+    All,
+    /// The one at this position of the placement. A position outside of it means the owner.
+    One(usize),
+}
+
+impl Actives {
+    /// The mode of the instance at `position` of a placement of `placement_len` nodes.
+    #[must_use]
+    pub fn mode(self, position: usize, placement_len: usize) -> Mode {
+        let is_active = match self {
+            Self::All => true,
+            Self::One(active) if active < placement_len => position == active,
+            Self::One(_) => position == 0,
+        };
+        if is_active {
+            Mode::Active
+        } else {
+            Mode::Passive
+        }
+    }
+}
+
+/// One instance, always active. There is no other role, so nobody is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Singularity;
+
+impl Redundancy for Singularity {
+    fn name(&self) -> &'static str {
+        "singularity"
+    }
+
+    fn factor(&self, _members: usize) -> usize {
+        1
+    }
+
+    fn actives(&self, _child: &ChildId, _placement: &[&NodeRef]) -> Actives {
+        Actives::One(0)
+    }
+
+    fn is_told(&self, _mode: Mode) -> bool {
+        false
+    }
+}
