@@ -1,5 +1,7 @@
 //! A hub in every instance of a service.
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod discovery;
 pub mod engine;
