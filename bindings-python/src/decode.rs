@@ -115,3 +115,12 @@ impl<'de, 'py> Visitor<'de> for Value<'py> {
         Ok(dict.into_any())
     }
 }
+
+/// Reads an encoded value, the other way round.
+#[pyfunction(name = "decode")]
+pub(crate) fn decode_value<'py>(
+    py: Python<'py>,
+    payload: &EncodedPayload,
+) -> PyResult<Bound<'py, PyAny>> {
+    decode(py, &payload.0)
+}

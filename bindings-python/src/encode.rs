@@ -3,7 +3,9 @@
 use process_hub::error::{Error, ErrorKind};
 use process_hub::payload::Payload;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
+};
 
 use crate::payload::EncodedPayload;
 
@@ -111,7 +113,8 @@ fn write_string(string: &Bound<'_, PyString>, text: &mut Vec<u8>) -> Result<(), 
 }
 
 fn write_integer(integer: &Bound<'_, PyInt>, text: &mut Vec<u8>) -> Result<(), Box<Fault>> {
-    let too_large = || Fault::new("the integer is past 2^53 and would not survive in every language");
+    let too_large =
+        || Fault::new("the integer is past 2^53 and would not survive in every language");
     let value: i64 = integer.extract().map_err(|_| too_large())?;
     if !(-MAX_INTEGER..=MAX_INTEGER).contains(&value) {
         return Err(too_large());
@@ -145,7 +148,9 @@ fn write_dict(
             text.push(b',');
         }
         let Ok(key) = key.cast::<PyString>() else {
-            let shown = key.repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
+            let shown = key
+                .repr()
+                .map_or_else(|_| "?".into(), |repr| repr.to_string());
             return Err(Fault::new(format!("the key {shown} is not a text")));
         };
         write_string(key, text)?;
@@ -180,4 +185,12 @@ fn key_step(key: &str) -> String {
     } else {
         format!("[{key:?}]")
     }
+}
+
+/// Encodes a value, for callers that want the bytes and for tests.
+#[pyfunction(name = "encode")]
+pub(crate) fn encode_value(value: &Bound<'_, PyAny>) -> PyResult<EncodedPayload> {
+    encode(value)
+        .map(EncodedPayload)
+        .map_err(|fault| crate::errors::raise(value.py(), &fault.into_error("encode")))
 }

@@ -48,3 +48,10 @@ pub(crate) fn error_table() -> Vec<(&'static str, u16, &'static str)> {
         .map(|kind| (kind.name(), kind.number(), kind.meaning()))
         .collect()
 }
+
+/// The names of the hooks.
+#[pyfunction]
+pub(crate) fn hook_names() -> Vec<&'static str> {
+    let all = process_hub::observe::HookName::ALL.iter();
+    all.map(|hook| hook.name()).collect()
+}

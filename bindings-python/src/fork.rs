@@ -42,3 +42,9 @@ pub(crate) fn mark_forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     crate::logs::start_afresh();
 }
+
+/// A number that differs in every forked process.
+#[pyfunction]
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}

@@ -236,7 +236,7 @@ class AsyncHub(BaseHub):
         return self._future(lambda: self._started("where").where(child_id), _same)
 
     def plan(self, change: Mapping[str, Any]) -> asyncio.Future[dict[str, Any]]:
-        """Return what would move if ``{"join": ...}`` or ``{"leave": ...}`` happened."""
+        """Return what would move: ``{"join": [...]}`` or ``{"leave": [...]}``."""
         return self._future(lambda: self._started("plan").plan(dict(change)), _same)
 
     def sync(self, timeout: Duration = 5.0) -> asyncio.Future[None]:

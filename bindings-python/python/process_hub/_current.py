@@ -40,8 +40,8 @@ class Waiting:
         running = current.get()
         self._worker: int | None = None
         if running is not None and running[1] is not None:
-            self._host, self._worker, _ = running
-            if self._host.native.begin_wait(self._worker):
+            self._host, self._worker = running[0], running[1]
+            if self._host.native.begin_wait(running[1]):
                 self._host.add_worker()
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import logging
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from process_hub._loops import Loop
+from process_hub._native import hook_names
 from process_hub._spec import ChildSpec
 from process_hub.errors import InvalidArgumentError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger("process_hub")
 INTERCEPTOR_HOOK = "child_data_alter"
+_HOOKS = frozenset(hook_names())
 
 Handler = Callable[[dict[str, Any]], Any]
 Interceptor = Callable[[ChildSpec, list[str]], "ChildSpec | None"]
@@ -51,6 +54,9 @@ class Hooks:
         priority: int = 0,
     ) -> str:
         """Add a handler; the same id for the same hook replaces."""
+        if hook not in _HOOKS:
+            message = f"there is no hook named {hook!r}"
+            raise InvalidArgumentError(message, operation="on")
         if not callable(handler):
             message = f"the handler of {hook} must be callable, not {handler!r}"
             raise InvalidArgumentError(message, operation="on")
@@ -131,8 +137,6 @@ class Hooks:
 
 
 def _begin_task(handler: Callable[..., Any], payload: Mapping[str, Any]) -> None:
-    import asyncio
-
     task = asyncio.get_running_loop().create_task(handler(payload))
     _TASKS.add(task)
     task.add_done_callback(_ended)

@@ -197,7 +197,9 @@ class Hub(BaseHub):
         native = self._started("which_children")
         if scope == "local":
             return native.which_children_local()
-        return self._wait(native.which_children(scope, to_ms(timeout, "timeout")))
+        request = native.which_children(scope, to_ms(timeout, "timeout"))
+        children: dict[str, list[str]] = self._wait(request)
+        return children
 
     def drain(self, timeout: Duration = 60.0) -> DrainReport:
         """Give every local child away, and stay a member that owns nothing."""
@@ -206,11 +208,13 @@ class Hub(BaseHub):
 
     def where(self, child_id: str) -> dict[str, Any]:
         """Return where a child is, and why."""
-        return self._wait(self._started("where").where(child_id))
+        document: dict[str, Any] = self._wait(self._started("where").where(child_id))
+        return document
 
     def plan(self, change: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what would move if ``{"join": ...}`` or ``{"leave": ...}`` happened."""
-        return self._wait(self._started("plan").plan(dict(change)))
+        """Return what would move: ``{"join": [...]}`` or ``{"leave": [...]}``."""
+        document: dict[str, Any] = self._wait(self._started("plan").plan(dict(change)))
+        return document
 
     def sync(self, timeout: Duration = 5.0) -> None:
         """Return when every reachable node has what this node had written."""

@@ -72,7 +72,7 @@ class Node:
 
     def stop(self) -> None:
         """Leave the cluster; hubs that still run on it lose their members."""
-        self.native("stop").stop()
+        self.native("stop").stop(None)
         process.closed(self)
 
     def native(self, operation: str) -> NativeNode:

@@ -164,6 +164,11 @@ def _raise_first(failures: Sequence[ChildError], operation: str) -> None:
     raise error
 
 
+def row_instance(node: str, mode: str, epoch: int, since_ms: int) -> RowInstance:
+    """Make an instance of a `Row`; called by the native module."""
+    return RowInstance(node, Mode(mode), epoch, since_ms)
+
+
 def one_started(native: NativeStartResult) -> Started:
     """Return the only child of a request, or raise its error."""
     result = StartResult(native)

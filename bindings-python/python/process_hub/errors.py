@@ -138,7 +138,7 @@ class ClosedError(HubError, RuntimeError):
 
 
 class HubExistsError(HubError, RuntimeError):
-    """This node already runs a hub with this id."""
+    """The node already runs a hub with this id."""
 
     kind = "hub_exists"
 
@@ -171,7 +171,7 @@ class UnreachableError(HubError, ConnectionError):
 
 
 class PartitionedError(HubError, RuntimeError):
-    """This side of the cluster has no quorum."""
+    """The present side of the cluster has no quorum."""
 
     kind = "partitioned"
 
