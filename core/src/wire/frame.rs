@@ -14,7 +14,7 @@ use crate::engine::Lane;
 use crate::payload::MAX_STATE_BYTES;
 
 /// The protocol version in the first byte of every frame.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Room left in a frame for its header and the transport's.
 const HEADROOM_BYTES: usize = 2 << 10;
 /// Largest encoded message: a state and what goes with it.
@@ -24,29 +24,24 @@ const MAX_UNFINISHED: usize = 16;
 
 /// Who sent a frame to whom, and which of the sender's frames it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Header {
+pub(crate) struct Header {
     /// Counts the sender's frames to this receiver; a frame seen twice has no effect.
-    pub number: u64,
+    pub(crate) number: u64,
     /// When the sender's hub started, in Unix milliseconds: a hub that was started again is another one.
-    pub from_start: u64,
+    pub(crate) from_start: u64,
     /// When the receiver's hub started, as far as the sender knows; 0 if it does not.
-    pub to_start: u64,
+    pub(crate) to_start: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Body {
     Batch(Vec<Message>),
-    Piece {
-        id: u64,
-        index: u32,
-        count: u32,
-        data: Bytes,
-    },
+    Piece { id: u64, index: u32, count: u32, data: Bytes },
 }
 
 /// Why a frame was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FrameError {
+pub(crate) enum FrameError {
     /// Another protocol version.
     Version(u8),
     /// Not a frame.
@@ -57,7 +52,7 @@ pub enum FrameError {
 
 /// Messages waiting to be sent to one peer on one lane.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     encoded: Vec<u8>,
     count: usize,
     frames: Vec<Vec<u8>>,
@@ -73,7 +68,7 @@ fn frame_limit(lane: Lane) -> usize {
 
 impl Outbox {
     /// Appends one message.
-    pub fn push(&mut self, lane: Lane, message: &Message) {
+    pub(crate) fn push(&mut self, lane: Lane, message: &Message) {
         let limit = frame_limit(lane);
         let before = self.encoded.len();
         // Encoding into a growing buffer cannot fail; were it to, the message is lost like any lost frame.
@@ -104,8 +99,7 @@ impl Outbox {
             return;
         }
         let mut batch =
-            postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5))
-                .unwrap_or_default();
+            postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5)).unwrap_or_default();
         batch.append(&mut self.encoded);
         self.frames.push(batch);
         self.count = 0;
@@ -113,12 +107,12 @@ impl Outbox {
 
     /// Whether nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0 && self.frames.is_empty()
     }
 
     /// Takes all frames, numbered from `header.number + 1` on; returns the last number used.
-    pub fn take(&mut self, lane: Lane, mut header: Header, mut send: impl FnMut(Bytes)) -> u64 {
+    pub(crate) fn take(&mut self, lane: Lane, mut header: Header, mut send: impl FnMut(Bytes)) -> u64 {
         self.close_batch();
         let mut large = std::mem::take(&mut self.large).into_iter();
         for batch in std::mem::take(&mut self.frames) {
@@ -131,12 +125,7 @@ impl Outbox {
                     let start = index as usize * limit;
                     let data = whole.slice(start..(start + limit).min(whole.len()));
                     header.number += 1;
-                    let body = Body::Piece {
-                        id,
-                        index,
-                        count,
-                        data,
-                    };
+                    let body = Body::Piece { id, index, count, data };
                     let mut frame = start_frame(header, limit + HEADROOM_BYTES);
                     if let Ok(encoded) = postcard::to_extend(&body, std::mem::take(&mut frame)) {
                         send(Bytes::from(encoded));
@@ -165,14 +154,13 @@ fn start_frame(header: Header, capacity: usize) -> Vec<u8> {
 ///
 /// # Errors
 /// [`FrameError`] when it is none.
-pub fn open(frame: &Bytes) -> Result<(Header, Bytes), FrameError> {
+pub(crate) fn open(frame: &Bytes) -> Result<(Header, Bytes), FrameError> {
     match frame.first() {
         None => return Err(FrameError::Garbage),
         Some(&VERSION) => {}
         Some(&other) => return Err(FrameError::Version(other)),
     }
-    let (header, rest) =
-        postcard::take_from_bytes::<Header>(&frame[1..]).map_err(|_| FrameError::Garbage)?;
+    let (header, rest) = postcard::take_from_bytes::<Header>(&frame[1..]).map_err(|_| FrameError::Garbage)?;
     let rest = frame.slice(frame.len() - rest.len()..);
     Ok((header, rest))
 }
@@ -185,7 +173,7 @@ struct Unfinished {
 
 /// What one peer sent: drops frames seen before, joins pieces.
 #[derive(Default)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     seen: SeenWindow,
     unfinished: BTreeMap<u64, Unfinished>,
 }
@@ -195,28 +183,17 @@ impl Inbox {
     ///
     /// # Errors
     /// [`FrameError`] for what is no frame of this protocol.
-    pub fn accept(&mut self, header: Header, body: &Bytes) -> Result<Vec<Message>, FrameError> {
+    pub(crate) fn accept(&mut self, header: Header, body: &Bytes) -> Result<Vec<Message>, FrameError> {
         if !self.seen.insert(header.number) {
             return Ok(Vec::new());
         }
         match postcard::from_bytes::<Body>(body).map_err(|_| FrameError::Garbage)? {
             Body::Batch(messages) => Ok(messages),
-            Body::Piece {
-                id,
-                index,
-                count,
-                data,
-            } => self.join(id, index, count, data),
+            Body::Piece { id, index, count, data } => self.join(id, index, count, data),
         }
     }
 
-    fn join(
-        &mut self,
-        id: u64,
-        index: u32,
-        count: u32,
-        data: Bytes,
-    ) -> Result<Vec<Message>, FrameError> {
+    fn join(&mut self, id: u64, index: u32, count: u32, data: Bytes) -> Result<Vec<Message>, FrameError> {
         let limit = MAX_MESSAGE_BYTES.div_ceil(frame_limit(Lane::Ctl));
         if count == 0 || index >= count || count as usize > limit {
             return Err(FrameError::Limit);
@@ -268,10 +245,7 @@ const WINDOW: u64 = 8192;
 
 impl Default for SeenWindow {
     fn default() -> Self {
-        Self {
-            highest: 0,
-            bits: vec![0; (WINDOW / 64) as usize],
-        }
+        Self { highest: 0, bits: vec![0; (WINDOW / 64) as usize] }
     }
 }
 
@@ -313,11 +287,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header {
-            number: 0,
-            from_start: 7,
-            to_start: 9,
-        }
+        Header { number: 0, from_start: 7, to_start: 9 }
     }
 
     fn state_of(bytes: usize) -> Message {

@@ -10,7 +10,7 @@ use super::harness::{Cluster, contact, ms};
 use crate::config::Profile;
 use crate::ids::Contact;
 use crate::swim::identity::{Condition, Id, Record};
-use crate::swim::wire::{MAX_MESSAGE_BYTES, Message};
+use crate::swim::wire::{Hello, MAX_MESSAGE_BYTES, Message};
 use crate::swim::{Evidence, Swim, SwimEffect, SwimInput, SwimSetup};
 use crate::time::Timestamp;
 
@@ -59,15 +59,16 @@ impl Target {
 }
 
 fn hello(contact: &Contact) -> Bytes {
-    let message = Message::Hello {
+    let hello = Hello {
         me: Record {
             id: Id::new(contact),
             refutation: 0,
             condition: Condition::Alive,
         },
         is_established: false,
+        has_heard_you: false,
     };
-    message.encode().expect("small")
+    Message::Hello(hello).encode().expect("small")
 }
 
 #[test]
@@ -297,6 +298,17 @@ fn day_passes_after_a_death_then_it_is_forgotten() {
     let peer = contact("b", 1, "10.0.0.2:1");
     swim.handle(Timestamp(1), SwimInput::LinkUp(peer.clone()), &mut effects);
     let bytes = hello(&peer);
+    let from = peer.node.clone();
+    swim.handle(
+        Timestamp(2),
+        SwimInput::Packet { from, bytes },
+        &mut effects,
+    );
+    let welcome = Message::Welcome {
+        rank: 0,
+        view_hash: 0,
+    };
+    let bytes = welcome.encode().expect("small");
     let from = peer.node.clone();
     swim.handle(
         Timestamp(2),
