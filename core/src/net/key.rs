@@ -51,6 +51,7 @@ impl Keys {
     }
 
     /// A proof by the first key.
+    #[cfg(test)]
     pub(crate) fn prove(&self, text: &[u8]) -> [u8; KEY_BYTES] {
         self.prove_with(0, text)
     }

@@ -14,7 +14,10 @@ use crate::error::Error;
 pub use crate::ids::Contact;
 use crate::ids::{HubId, NodeRef};
 
+#[cfg(test)]
+mod conformance;
 mod key;
+pub mod memory;
 mod session;
 pub mod tcp;
 

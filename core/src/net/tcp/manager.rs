@@ -37,6 +37,8 @@ const RETENTION: Duration = Duration::from_secs(600);
 const SHORT_LIFE: Duration = Duration::from_millis(500);
 /// Bad connections in a row before reconnecting slows down.
 const MAX_BAD_CONNECTIONS: u32 = 5;
+/// Addresses dialed at once for `connect`.
+const MAX_CONNECTING: usize = 128;
 /// After a failed accept, such as for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -236,6 +238,16 @@ impl Manager {
             .map(|(node, _)| node.clone());
         match known {
             Some(node) => self.hurry(&node),
+            None if self.connecting.len() >= MAX_CONNECTING => {
+                let error = Error::new(
+                    ErrorKind::Overloaded,
+                    "connect",
+                    format!("{address}: {MAX_CONNECTING} dials are under way"),
+                );
+                let address = address.to_owned();
+                self.shared
+                    .tell(TransportEvent::DialFailed { address, error });
+            }
             None => {
                 self.connecting.insert(address.to_owned());
                 self.dial_address(address.to_owned(), 0);

@@ -58,7 +58,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_HALF_OPEN: u64 = 64;
 const LISTEN_BACKLOG: i32 = 256;
-/// Addresses asked for by `connect` that the manager has not seen yet.
+/// Longest address `connect` looks at.
 const MAX_ADDRESS_TEXT_BYTES: usize = 300;
 
 /// What a [`TcpTransport`] is made of.
@@ -118,7 +118,6 @@ struct Worker {
 /// Links over TCP. Dropping it without [`Transport::close`] ends it at once and without a goodbye, and does not wait.
 pub struct TcpTransport {
     shared: Arc<Shared>,
-    stop_bulk: Arc<Notify>,
     workers: Mutex<Vec<Worker>>,
     is_closing: AtomicBool,
 }
@@ -175,20 +174,19 @@ impl TcpTransport {
         );
         let transport = Self {
             shared: shared.clone(),
-            stop_bulk: stop_bulk.clone(),
             workers: Mutex::new(Vec::new()),
             is_closing: AtomicBool::new(false),
         };
         let stop = stop_bulk.clone();
-        transport.spawn("process-hub-bulk", move || {
-            bulk.block_on(stop.notified());
-            bulk.shutdown_background();
-        })?;
         transport.spawn("process-hub-io", move || {
             io.block_on(manager.run());
             // A name may still be being resolved; that thread ends by itself.
             io.shutdown_background();
-            stop_bulk.notify_one();
+            stop.notify_one();
+        })?;
+        transport.spawn("process-hub-bulk", move || {
+            bulk.block_on(stop_bulk.notified());
+            bulk.shutdown_background();
         })?;
         Ok(transport)
     }
@@ -334,7 +332,7 @@ impl Transport for TcpTransport {
         // The manager keeps the deadline itself; a little more is for the threads to end.
         let deadline = deadline + Duration::from_millis(200);
         let workers = std::mem::take(&mut *self.workers.lock());
-        for worker in workers.into_iter().rev() {
+        for worker in workers {
             let is_ours = worker.thread.thread().id() == thread::current().id();
             let has_ended = !is_ours
                 && worker.ended.recv_deadline(deadline)
@@ -354,3 +352,6 @@ impl Drop for TcpTransport {
         self.shared.post(Event::Kill);
     }
 }
+
+#[cfg(test)]
+mod tests;

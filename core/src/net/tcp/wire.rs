@@ -403,3 +403,6 @@ impl Splitter {
         Ok(payload)
     }
 }
+
+#[cfg(test)]
+mod tests;
