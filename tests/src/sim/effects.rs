@@ -100,6 +100,14 @@ impl World {
                 self.digest.update(b"stopped");
                 self.hub_stopped(at, hub)
             }
+            Effect::Refused(error) => {
+                let reason = error.to_string();
+                self.observe(&Fact::Failed {
+                    process: at,
+                    hub,
+                    reason: &reason,
+                })
+            }
             Effect::Failed(reason) => self.observe(&Fact::Failed {
                 process: at,
                 hub,
