@@ -133,21 +133,19 @@ impl fmt::Display for NodeRef {
     }
 }
 
-/// A node and where it listens.
+/// A node and where to reach it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Contact {
-    /// The node at its incarnation.
+    /// The node.
     pub node: NodeRef,
-    /// `host:port` it told its peers to dial.
+    /// The `host:port` it tells its peers.
     pub address: String,
 }
 
 /// Orders the activations of one child (R4): by epoch, then incarnation, then transfer.
 ///
 /// Effects that carry a token at or below the last accepted one have no effect.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Token {
     /// The fencing number users see.
     pub epoch: Epoch,

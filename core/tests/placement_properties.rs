@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use process_hub::error::ErrorKind;
 use process_hub::ids::{Incarnation, KindName, NodeName, NodeRef};
 use process_hub::spec::ChildSpec;
-use process_hub::strategy::{
-    Candidate, ConsistentHashing, Distribution, Placements, weight_thousandths,
-};
+use process_hub::strategy::{Candidate, ConsistentHashing, Distribution, Placements, weight_thousandths};
 use proptest::prelude::*;
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -21,10 +19,7 @@ struct Node {
 impl Node {
     fn new(name: &str) -> Self {
         Self {
-            node: NodeRef {
-                name: NodeName::new(name).expect("a valid name"),
-                incarnation: Incarnation(1),
-            },
+            node: NodeRef { name: NodeName::new(name).expect("a valid name"), incarnation: Incarnation(1) },
             weight: 1000,
             labels: BTreeMap::new(),
             kinds: BTreeSet::from([KindName::new("cart").expect("a valid kind")]),
@@ -42,25 +37,16 @@ impl Node {
     }
 
     fn candidate(&self) -> Candidate<'_> {
-        Candidate {
-            node: &self.node,
-            weight: self.weight,
-            labels: &self.labels,
-            kinds: &self.kinds,
-        }
+        Candidate { node: &self.node, weight: self.weight, labels: &self.labels, kinds: &self.kinds }
     }
 }
 
 fn numbered_nodes(count: usize) -> Vec<Node> {
-    (0..count)
-        .map(|i| Node::new(&format!("node-{i}")))
-        .collect()
+    (0..count).map(|i| Node::new(&format!("node-{i}"))).collect()
 }
 
 fn numbered_children(count: usize) -> Vec<ChildSpec> {
-    (0..count)
-        .map(|i| ChildSpec::new(&format!("cart:{i}"), "cart").expect("a valid spec"))
-        .collect()
+    (0..count).map(|i| ChildSpec::new(&format!("cart:{i}"), "cart").expect("a valid spec")).collect()
 }
 
 fn place<'a>(nodes: &'a [Node], children: &[ChildSpec], factor: usize) -> Vec<Vec<&'a str>> {
@@ -68,28 +54,15 @@ fn place<'a>(nodes: &'a [Node], children: &[ChildSpec], factor: usize) -> Vec<Ve
     let children: Vec<_> = children.iter().collect();
     let mut placements = Placements::new();
     ConsistentHashing.place(&candidates, &children, factor, &mut placements);
-    placements
-        .check(&candidates, &children, factor)
-        .expect("the built-in answers well");
+    placements.check(&candidates, &children, factor).expect("the built-in answers well");
     let name = |&index: &u32| nodes[index as usize].node.name.as_str();
-    placements
-        .iter()
-        .map(|chosen| chosen.iter().map(name).collect())
-        .collect()
+    placements.iter().map(|chosen| chosen.iter().map(name).collect()).collect()
 }
 
 fn owned_counts(nodes: &[Node], children: &[ChildSpec]) -> Vec<usize> {
     let placements = place(nodes, children, 1);
-    let count = |name: &str| {
-        placements
-            .iter()
-            .filter(|chosen| chosen == &&[name])
-            .count()
-    };
-    nodes
-        .iter()
-        .map(|node| count(node.node.name.as_str()))
-        .collect()
+    let count = |name: &str| placements.iter().filter(|chosen| chosen == &&[name]).count();
+    nodes.iter().map(|node| count(node.node.name.as_str())).collect()
 }
 
 #[test]
@@ -104,19 +77,13 @@ fn twenty_equal_nodes_then_each_gets_its_share() {
 #[test]
 fn different_weights_then_shares_are_proportional() {
     let weights = [250, 500, 1000, 1000, 2000, 5250];
-    let nodes: Vec<_> = numbered_nodes(weights.len())
-        .into_iter()
-        .zip(weights)
-        .map(|(node, weight)| node.weight(weight))
-        .collect();
+    let nodes: Vec<_> =
+        numbered_nodes(weights.len()).into_iter().zip(weights).map(|(node, weight)| node.weight(weight)).collect();
     // The weights sum to 10_000, so that a weight is the expected count in 10_000 children.
     let counts = owned_counts(&nodes, &numbered_children(40_000));
     for (count, weight) in counts.iter().zip(weights) {
         let (count, expected) = (*count as f64, f64::from(weight) * 4.0);
-        assert!(
-            (count - expected).abs() < 5.0 * expected.sqrt(),
-            "weight {weight}: {count} instead of {expected}"
-        );
+        assert!((count - expected).abs() < 5.0 * expected.sqrt(), "weight {weight}: {count} instead of {expected}");
     }
 }
 
@@ -187,9 +154,7 @@ fn wrong_answers_of_a_custom_strategy_then_they_are_refused() {
         let error = wrong.check(&candidates, &children, 2).expect_err(what);
         assert_eq!(error.kind, ErrorKind::InvalidAnswer, "{what}");
     }
-    answer(&[0])
-        .check(&candidates, &children, 2)
-        .expect("a good answer");
+    answer(&[0]).check(&candidates, &children, 2).expect("a good answer");
 }
 
 /// Between 1 and 12 nodes of different names, with few weights and zones.

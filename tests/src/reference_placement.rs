@@ -26,17 +26,10 @@ pub fn place<'a>(nodes: &'a [ReferenceNode], child: &ChildSpec, factor: usize) -
     let mut ranking: Vec<(f64, &ReferenceNode)> = nodes
         .iter()
         .filter(|it| it.weight > 0 && it.kinds.contains(&child.kind))
-        .filter(|it| {
-            child
-                .require
-                .iter()
-                .all(|(k, v)| it.labels.get(k) == Some(v))
-        })
+        .filter(|it| child.require.iter().all(|(k, v)| it.labels.get(k) == Some(v)))
         .map(|it| (score(it, child), it))
         .collect();
-    ranking.sort_by(|(a_score, a), (b_score, b)| {
-        b_score.total_cmp(a_score).then_with(|| a.node.cmp(&b.node))
-    });
+    ranking.sort_by(|(a_score, a), (b_score, b)| b_score.total_cmp(a_score).then_with(|| a.node.cmp(&b.node)));
     let mut seen = BTreeMap::new();
     let mut spread: Vec<(u32, &NodeRef)> = ranking
         .iter()

@@ -14,29 +14,16 @@ use serde_json::{Value, json};
 fn golden_vectors_then_placement_and_reference_agree_with_them() {
     let document = read_vectors();
     for key in ["source", "reason"] {
-        assert!(
-            document[key].as_str().is_some_and(|it| !it.is_empty()),
-            "{key}"
-        );
+        assert!(document[key].as_str().is_some_and(|it| !it.is_empty()), "{key}");
     }
     let mut placed_count = 0;
     for case in document["vectors"].as_array().expect("vectors") {
         let name = case["case"].as_str().expect("case");
-        let Case {
-            nodes,
-            children,
-            factor,
-        } = read_case(case);
-        let expected: Vec<Vec<&str>> = children
-            .iter()
-            .map(|child| texts(&case["expected"][child.id.as_str()]))
-            .collect();
+        let Case { nodes, children, factor } = read_case(case);
+        let expected: Vec<Vec<&str>> =
+            children.iter().map(|child| texts(&case["expected"][child.id.as_str()])).collect();
         assert_eq!(names(&real(&nodes, &children, factor)), expected, "{name}");
-        assert_eq!(
-            names(&reference(&nodes, &children, factor)),
-            expected,
-            "{name}"
-        );
+        assert_eq!(names(&reference(&nodes, &children, factor)), expected, "{name}");
         placed_count += expected.len();
     }
     assert!(placed_count > 100, "the file has only {placed_count}");
@@ -63,11 +50,7 @@ proptest! {
 fn write_expectations() {
     let mut document = read_vectors();
     for case in document["vectors"].as_array_mut().expect("vectors") {
-        let Case {
-            nodes,
-            children,
-            factor,
-        } = read_case(case);
+        let Case { nodes, children, factor } = read_case(case);
         for (child, chosen) in children.iter().zip(names(&real(&nodes, &children, factor))) {
             case["expected"][child.id.as_str()] = json!(chosen);
         }
@@ -81,32 +64,21 @@ fn lay_out(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth + 1);
     let (open, items, close) = match value {
         Value::Array(items) if depth < 4 => {
-            let items = items
-                .iter()
-                .map(|it| format!("{indent}{}", lay_out(it, depth + 1)));
+            let items = items.iter().map(|it| format!("{indent}{}", lay_out(it, depth + 1)));
             ("[", items.collect::<Vec<_>>(), "]")
         }
         Value::Object(items) if depth < 4 => {
-            let items = items
-                .iter()
-                .map(|(key, it)| format!("{indent}{}: {}", json!(key), lay_out(it, depth + 1)));
+            let items = items.iter().map(|(key, it)| format!("{indent}{}: {}", json!(key), lay_out(it, depth + 1)));
             ("{", items.collect(), "}")
         }
-        Value::Array(_)
-        | Value::Object(_)
-        | Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::String(_) => return value.to_string(),
+        Value::Array(_) | Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            return value.to_string();
+        }
     };
     if items.is_empty() {
         return format!("{open}{close}");
     }
-    format!(
-        "{open}\n{}\n{}{close}",
-        items.join(",\n"),
-        "  ".repeat(depth)
-    )
+    format!("{open}\n{}\n{}{close}", items.join(",\n"), "  ".repeat(depth))
 }
 
 struct Case {
@@ -132,10 +104,7 @@ fn texts(value: &Value) -> Vec<&str> {
 fn labels(value: &Value) -> BTreeMap<String, String> {
     let object = value.as_object().expect("an object");
     let text = |it: &Value| it.as_str().expect("a text").to_owned();
-    object
-        .iter()
-        .map(|(key, it)| (key.clone(), text(it)))
-        .collect()
+    object.iter().map(|(key, it)| (key.clone(), text(it))).collect()
 }
 
 fn read_case(case: &Value) -> Case {
@@ -163,70 +132,34 @@ fn read_case(case: &Value) -> Case {
     }
 }
 
-fn node(
-    name: &str,
-    incarnation: u64,
-    weight: u32,
-    labels: BTreeMap<String, String>,
-    kinds: &[&str],
-) -> ReferenceNode {
+fn node(name: &str, incarnation: u64, weight: u32, labels: BTreeMap<String, String>, kinds: &[&str]) -> ReferenceNode {
     ReferenceNode {
-        node: NodeRef {
-            name: NodeName::new(name).expect("a valid name"),
-            incarnation: Incarnation(incarnation),
-        },
+        node: NodeRef { name: NodeName::new(name).expect("a valid name"), incarnation: Incarnation(incarnation) },
         weight,
         labels,
-        kinds: kinds
-            .iter()
-            .map(|kind| KindName::new(*kind).expect("a valid kind"))
-            .collect::<BTreeSet<_>>(),
+        kinds: kinds.iter().map(|kind| KindName::new(*kind).expect("a valid kind")).collect::<BTreeSet<_>>(),
     }
 }
 
-fn real<'a>(
-    nodes: &'a [ReferenceNode],
-    children: &[ChildSpec],
-    factor: usize,
-) -> Vec<Vec<&'a NodeRef>> {
+fn real<'a>(nodes: &'a [ReferenceNode], children: &[ChildSpec], factor: usize) -> Vec<Vec<&'a NodeRef>> {
     let candidates: Vec<_> = nodes
         .iter()
-        .map(|it| Candidate {
-            node: &it.node,
-            weight: it.weight,
-            labels: &it.labels,
-            kinds: &it.kinds,
-        })
+        .map(|it| Candidate { node: &it.node, weight: it.weight, labels: &it.labels, kinds: &it.kinds })
         .collect();
     let children: Vec<_> = children.iter().collect();
     let mut placements = Placements::new();
     ConsistentHashing.place(&candidates, &children, factor, &mut placements);
-    placements
-        .check(&candidates, &children, factor)
-        .expect("the built-in answers well");
+    placements.check(&candidates, &children, factor).expect("the built-in answers well");
     let node = |&index: &u32| &nodes[index as usize].node;
-    placements
-        .iter()
-        .map(|chosen| chosen.iter().map(node).collect())
-        .collect()
+    placements.iter().map(|chosen| chosen.iter().map(node).collect()).collect()
 }
 
-fn reference<'a>(
-    nodes: &'a [ReferenceNode],
-    children: &[ChildSpec],
-    factor: usize,
-) -> Vec<Vec<&'a NodeRef>> {
-    children
-        .iter()
-        .map(|child| place(nodes, child, factor))
-        .collect()
+fn reference<'a>(nodes: &'a [ReferenceNode], children: &[ChildSpec], factor: usize) -> Vec<Vec<&'a NodeRef>> {
+    children.iter().map(|child| place(nodes, child, factor)).collect()
 }
 
 fn names<'a>(placements: &[Vec<&'a NodeRef>]) -> Vec<Vec<&'a str>> {
-    placements
-        .iter()
-        .map(|chosen| chosen.iter().map(|node| node.name.as_str()).collect())
-        .collect()
+    placements.iter().map(|chosen| chosen.iter().map(|node| node.name.as_str()).collect()).collect()
 }
 
 /// Up to 12 nodes with few kinds, labels and zones; two of them may be incarnations of one name.
@@ -242,13 +175,7 @@ fn cluster() -> impl Strategy<Value = Vec<ReferenceNode>> {
         .prop_map(|(name, incarnation, weight, zone, has_disk, kinds)| {
             let zone = zone.map(|zone| ("zone".to_owned(), zone.to_owned()));
             let disk = has_disk.then(|| ("disk".to_owned(), "ssd".to_owned()));
-            node(
-                &name,
-                incarnation,
-                weight,
-                zone.into_iter().chain(disk).collect(),
-                &kinds,
-            )
+            node(&name, incarnation, weight, zone.into_iter().chain(disk).collect(), &kinds)
         });
     prop::collection::vec(one, 0..12).prop_map(|mut nodes| {
         let mut known = BTreeSet::new();

@@ -34,10 +34,7 @@ impl Candidate<'_> {
     pub fn qualifies(&self, child: &ChildSpec) -> bool {
         self.weight > 0
             && self.kinds.contains(&child.kind)
-            && child
-                .require
-                .iter()
-                .all(|(key, value)| self.labels.get(key) == Some(value))
+            && child.require.iter().all(|(key, value)| self.labels.get(key) == Some(value))
     }
 }
 
@@ -51,9 +48,7 @@ pub fn weight_thousandths(weight: f64) -> u32 {
     if weight.is_nan() {
         return 1000;
     }
-    (weight * 1000.0)
-        .round()
-        .clamp(f64::from(least), f64::from(most)) as u32
+    (weight * 1000.0).round().clamp(f64::from(least), f64::from(most)) as u32
 }
 
 /// Decides which nodes run which children.
@@ -102,13 +97,7 @@ pub trait Distribution: Send + Sync + fmt::Debug {
     ///
     /// An answer that fails [`Placements::check`] is replaced by that of
     /// [`ConsistentHashing`](super::ConsistentHashing).
-    fn place(
-        &self,
-        candidates: &[Candidate<'_>],
-        children: &[&ChildSpec],
-        factor: usize,
-        placements: &mut Placements,
-    );
+    fn place(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize, placements: &mut Placements);
 
     /// The options all nodes of a hub must share, with their values; the name is shared anyway.
     fn shared_options(&self) -> Vec<(&'static str, String)> {
@@ -162,10 +151,7 @@ impl Placements {
             None => 0,
             Some(before) => self.ends.get(before).copied().unwrap_or_default(),
         };
-        self.ends
-            .get(position)
-            .and_then(|&end| self.indices.get(start..end))
-            .unwrap_or_default()
+        self.ends.get(position).and_then(|&end| self.indices.get(start..end)).unwrap_or_default()
     }
 
     /// The index into the candidates of the child's owner.
@@ -184,12 +170,7 @@ impl Placements {
     ///
     /// # Errors
     /// `invalid_answer` with the child, the node and what is wrong with them.
-    pub fn check(
-        &self,
-        candidates: &[Candidate<'_>],
-        children: &[&ChildSpec],
-        factor: usize,
-    ) -> Result<(), Error> {
+    pub fn check(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize) -> Result<(), Error> {
         let refuse = |message: String| Error::new(ErrorKind::InvalidAnswer, "place", message);
         if self.len() != children.len() {
             return Err(refuse(format!(
@@ -209,11 +190,7 @@ impl Placements {
             }
             for (position, &index) in chosen.iter().enumerate() {
                 let Some(candidate) = candidates.get(index as usize) else {
-                    return Err(refuse(format!(
-                        "candidate {index} of {} for {}",
-                        candidates.len(),
-                        child.id
-                    )));
+                    return Err(refuse(format!("candidate {index} of {} for {}", candidates.len(), child.id)));
                 };
                 let node = candidate.node;
                 if chosen[..position].contains(&index) {

@@ -75,10 +75,7 @@ mod tests {
     #[test]
     fn powers_of_two_then_the_answer_is_exact() {
         for exponent in 0..64 {
-            assert_eq!(
-                negative_log2(1 << exponent),
-                (64 - exponent) << FRACTION_BITS
-            );
+            assert_eq!(negative_log2(1 << exponent), (64 - exponent) << FRACTION_BITS);
         }
         assert_eq!(negative_log2(0), negative_log2(1));
     }

@@ -123,10 +123,7 @@ mod tests {
         handover_data_wait: Duration::from_millis(3000),
         child_migration_timeout: Duration::from_millis(10_000),
     };
-    const COLD: ColdSwap = ColdSwap {
-        handover: true,
-        handover_data_wait: Duration::from_millis(3000),
-    };
+    const COLD: ColdSwap = ColdSwap { handover: true, handover_data_wait: Duration::from_millis(3000) };
 
     fn child() -> ChildSpec {
         ChildSpec::new("cart:1", "cart").expect("a valid spec")

@@ -50,13 +50,9 @@ impl Strategies {
                 config::Redundancy::Singularity => Arc::new(Singularity),
             },
             migration: match config.migration {
-                config::Migration::ColdSwap {
-                    handover,
-                    handover_data_wait,
-                } => Arc::new(ColdSwap {
-                    handover,
-                    handover_data_wait,
-                }),
+                config::Migration::ColdSwap { handover, handover_data_wait } => {
+                    Arc::new(ColdSwap { handover, handover_data_wait })
+                }
                 config::Migration::HotSwap {
                     retention,
                     handover,
@@ -72,9 +68,7 @@ impl Strategies {
                 }),
             },
             synchronization: match config.synchronization {
-                config::Synchronization::PubSub { sync_interval } => {
-                    Arc::new(PubSub { sync_interval })
-                }
+                config::Synchronization::PubSub { sync_interval } => Arc::new(PubSub { sync_interval }),
             },
             partition_tolerance: match config.partition_tolerance {
                 config::PartitionTolerance::Divergence => Arc::new(Divergence),
@@ -98,8 +92,7 @@ impl Strategies {
         placements: &mut Placements,
     ) -> Result<(), Error> {
         placements.clear();
-        self.distribution
-            .place(candidates, children, factor, placements);
+        self.distribution.place(candidates, children, factor, placements);
         let checked = placements.check(candidates, children, factor);
         if checked.is_err() {
             placements.clear();
@@ -119,16 +112,8 @@ impl Strategies {
         let families = [
             ("redundancy", redundancy.name(), redundancy.shared_options()),
             ("migration", migration.name(), migration.shared_options()),
-            (
-                "partition_tolerance",
-                partition_tolerance.name(),
-                partition_tolerance.shared_options(),
-            ),
-            (
-                "distribution",
-                distribution.name(),
-                distribution.shared_options(),
-            ),
+            ("partition_tolerance", partition_tolerance.name(), partition_tolerance.shared_options()),
+            ("distribution", distribution.name(), distribution.shared_options()),
         ];
         let mut fingerprint = Vec::new();
         for (family, name, options) in families {
@@ -144,15 +129,10 @@ impl Strategies {
 /// The first option in which two [fingerprints](Strategies::fingerprint) differ, with both values: the message of
 /// `strategy_mismatch`. `None` when they agree.
 #[must_use]
-pub fn strategy_difference(
-    ours: &[(String, String)],
-    theirs: &[(String, String)],
-) -> Option<String> {
+pub fn strategy_difference(ours: &[(String, String)], theirs: &[(String, String)]) -> Option<String> {
     let value_in = |fingerprint: &[(String, String)], path: &str| {
         let mut found = fingerprint.iter().filter(|(it, _)| it == path);
-        found
-            .next()
-            .map_or_else(|| "not set".to_owned(), |(_, value)| format!("`{value}`"))
+        found.next().map_or_else(|| "not set".to_owned(), |(_, value)| format!("`{value}`"))
     };
     ours.iter().chain(theirs).find_map(|(path, _)| {
         let (our, their) = (value_in(ours, path), value_in(theirs, path));

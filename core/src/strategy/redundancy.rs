@@ -47,11 +47,7 @@ impl Actives {
             Self::One(active) if active < placement_len => position == active,
             Self::One(_) => position == 0,
         };
-        if is_active {
-            Mode::Active
-        } else {
-            Mode::Passive
-        }
+        if is_active { Mode::Active } else { Mode::Passive }
     }
 }
 

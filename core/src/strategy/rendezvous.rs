@@ -35,13 +35,7 @@ impl Distribution for ConsistentHashing {
         "consistent_hashing"
     }
 
-    fn place(
-        &self,
-        candidates: &[Candidate<'_>],
-        children: &[&ChildSpec],
-        factor: usize,
-        placements: &mut Placements,
-    ) {
+    fn place(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize, placements: &mut Placements) {
         let bidders = bidders(candidates);
         let mut groups = Groups::new(candidates, &bidders);
         let mut ranking = Ranking::new(factor);
@@ -107,13 +101,7 @@ struct Group {
 
 impl<'a> Groups<'a> {
     fn new(candidates: &'a [Candidate<'a>], bidders: &'a [Bidder]) -> Self {
-        Self {
-            candidates,
-            bidders,
-            known: BTreeMap::new(),
-            groups: Vec::new(),
-            last: None,
-        }
+        Self { candidates, bidders, known: BTreeMap::new(), groups: Vec::new(), last: None }
     }
 
     fn of(&mut self, child: &'a ChildSpec) -> &Group {
@@ -146,10 +134,7 @@ impl<'a> Groups<'a> {
             let next_zone = zones.len() as u32;
             bidder.zone = *zones.entry(bidder.zone).or_insert(next_zone);
         }
-        Group {
-            bidders,
-            zone_count: zones.len(),
-        }
+        Group { bidders, zone_count: zones.len() }
     }
 }
 
@@ -164,11 +149,7 @@ struct Bid {
 
 impl Bid {
     fn new(bidder: Bidder, key: u64) -> Self {
-        Self {
-            cost: negative_log2(mix(key ^ bidder.seed)),
-            bidder,
-            order: (0, 0),
-        }
+        Self { cost: negative_log2(mix(key ^ bidder.seed)), bidder, order: (0, 0) }
     }
 
     fn beats(&self, other: &Self) -> bool {
@@ -190,11 +171,7 @@ struct Ranking {
 
 impl Ranking {
     fn new(factor: usize) -> Self {
-        Self {
-            factor,
-            bids: Vec::new(),
-            seen: Vec::new(),
-        }
+        Self { factor, bids: Vec::new(), seen: Vec::new() }
     }
 
     fn restart(&mut self, zone_count: usize) {

@@ -20,10 +20,7 @@ const HOT: config::Migration = config::Migration::HotSwap {
 };
 
 fn cold(handover: bool) -> config::Migration {
-    config::Migration::ColdSwap {
-        handover,
-        handover_data_wait: Duration::from_secs(3),
-    }
+    config::Migration::ColdSwap { handover, handover_data_wait: Duration::from_secs(3) }
 }
 
 fn strategies(migration: config::Migration, sync_interval: Duration) -> Strategies {
@@ -62,16 +59,7 @@ fn configured_types_then_the_strategies_of_those_names() {
         strategies.partition_tolerance.name(),
         strategies.distribution.name(),
     ];
-    assert_eq!(
-        names,
-        [
-            "singularity",
-            "cold_swap",
-            "pub_sub",
-            "divergence",
-            "consistent_hashing"
-        ]
-    );
+    assert_eq!(names, ["singularity", "cold_swap", "pub_sub", "divergence", "consistent_hashing"]);
 }
 
 /// Source: the list of compared options in the public interface: type and options of redundancy, distribution and
@@ -114,10 +102,7 @@ fn pub_sub_then_every_member_is_told_and_nobody_passes_on() {
     let members = [node("b"), node("c")];
     let synchronization = strategies(cold(false), INTERVAL).synchronization;
     let mut random = ChaCha8Rng::seed_from_u64(1);
-    assert_eq!(
-        synchronization.recipients(&members, &mut random),
-        Recipients::All
-    );
+    assert_eq!(synchronization.recipients(&members, &mut random), Recipients::All);
     assert!(!synchronization.is_passed_on());
     assert_eq!(synchronization.sync_interval(), INTERVAL);
 }
@@ -162,12 +147,7 @@ fn owner_by(distribution: Arc<dyn Distribution>) -> (Option<usize>, Result<(), E
     let (nodes, labels) = ([node("a"), node("b")], BTreeMap::new());
     let child = ChildSpec::new("cart:1", "cart").expect("a valid spec");
     let kinds = BTreeSet::from([child.kind.clone()]);
-    let candidates = nodes.each_ref().map(|node| Candidate {
-        node,
-        weight: 1000,
-        labels: &labels,
-        kinds: &kinds,
-    });
+    let candidates = nodes.each_ref().map(|node| Candidate { node, weight: 1000, labels: &labels, kinds: &kinds });
     let mut placements = Placements::new();
     let mut place = || strategies.place(&candidates, &[&child], 1, &mut placements);
     let first = place();
@@ -180,11 +160,7 @@ fn owner_by(distribution: Arc<dyn Distribution>) -> (Option<usize>, Result<(), E
 #[test]
 fn custom_distribution_then_its_answer_counts() {
     let (built_in, _) = owner_by(Arc::new(ConsistentHashing));
-    let other: &[&[u32]] = if built_in == Some(0) {
-        &[&[1]]
-    } else {
-        &[&[0]]
-    };
+    let other: &[&[u32]] = if built_in == Some(0) { &[&[1]] } else { &[&[0]] };
     let (owner, checked) = owner_by(Arc::new(Fixed(other)));
     assert_eq!(checked, Ok(()));
     assert_ne!(owner, built_in);
@@ -203,8 +179,5 @@ fn custom_distribution_answers_nonsense_then_the_built_in_decides_and_the_error_
 }
 
 fn node(name: &str) -> NodeRef {
-    NodeRef {
-        name: NodeName::new(name).expect("a valid name"),
-        incarnation: Incarnation(1),
-    }
+    NodeRef { name: NodeName::new(name).expect("a valid name"), incarnation: Incarnation(1) }
 }

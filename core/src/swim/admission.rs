@@ -12,7 +12,7 @@ use foca::{Member, State};
 
 use super::identity::{Condition, Id, Record};
 use super::timers::Due;
-use super::wire::Message;
+use super::wire::{Hello, Message};
 use super::{Evidence, Step, Swim, SwimEffect};
 use crate::ids::{Contact, NodeRef};
 
@@ -49,11 +49,17 @@ impl Swim {
         let Some(link) = self.links.get_mut(peer) else {
             return;
         };
+        let has_heard_you = !matches!(link.admission, Admission::Unknown);
         link.told_established = is_established;
         let again = Due::Hello(peer.clone(), link.session);
         self.timers.add(step.now + link.next_hello_after, again);
         link.next_hello_after = (link.next_hello_after * 2).min(LONGEST_HELLO_PAUSE);
-        self.send(peer, &Message::Hello { me, is_established }, step);
+        let hello = Hello {
+            me,
+            is_established,
+            has_heard_you,
+        };
+        self.send(peer, &Message::Hello(hello), step);
     }
 
     pub(super) fn repeat_hello(&mut self, peer: &NodeRef, session: u64, step: &mut Step<'_>) {
@@ -61,18 +67,17 @@ impl Swim {
             .links
             .get(peer)
             .is_some_and(|link| link.session == session && !link.is_welcomed);
-        if is_due && self.leaving.is_none() {
+        if is_due && !self.is_going() {
             self.say_hello(peer, step);
         }
     }
 
-    pub(super) fn hello(
-        &mut self,
-        from: &NodeRef,
-        record: Record,
-        is_established: bool,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn hello(&mut self, from: &NodeRef, hello: Hello, step: &mut Step<'_>) {
+        let Hello {
+            me: record,
+            is_established,
+            has_heard_you,
+        } = hello;
         if record.id.node != *from || record.condition != Condition::Alive {
             self.rejected_packets_count += 1;
             return;
@@ -80,6 +85,11 @@ impl Swim {
         if self.leaving.is_some() {
             self.tell_leave(from, step);
             return;
+        }
+        let is_welcomed = self.links.get(from).is_some_and(|link| link.is_welcomed);
+        if is_welcomed && !has_heard_you && !self.is_going() {
+            // Its end of the link began anew, ours did not.
+            self.say_hello(from, step);
         }
         match self.final_evidence(from) {
             None if from.name == self.me.node.name => {
@@ -142,7 +152,7 @@ impl Swim {
             Some(holder) if !self.is_surely_gone(&holder, &newcomer.id) => {
                 self.start_name_check(holder.node, newcomer, step);
             }
-            Some(_) | None => self.accept(newcomer, step),
+            Some(_) | None => self.accept(newcomer, 0, step),
         }
     }
 
@@ -233,8 +243,10 @@ impl Swim {
         }
     }
 
-    fn accept(&mut self, newcomer: Record, step: &mut Step<'_>) {
+    /// Makes a linked node a member, at `least_rank` or above.
+    pub(super) fn accept(&mut self, newcomer: Record, least_rank: u64, step: &mut Step<'_>) {
         let mut id = newcomer.id;
+        id.rank = id.rank.max(least_rank);
         let node = id.node.clone();
         if let Some(known) = self.known(&node.name).map(Member::id) {
             let least = if known.node == node {
@@ -245,8 +257,10 @@ impl Swim {
             id.rank = id.rank.max(least);
         }
         let rank = id.rank;
+        let mut is_welcomed = false;
         if let Some(link) = self.links.get_mut(&node) {
             link.admission = Admission::Accepted;
+            is_welcomed = link.is_welcomed;
         }
         self.apply(
             Member::new(id, newcomer.refutation, State::Alive),
@@ -261,6 +275,10 @@ impl Swim {
         }
         let view_hash = self.view_hash();
         self.send(&node, &Message::Welcome { rank, view_hash }, step);
+        if is_welcomed && self.me.node < node {
+            // Its welcome came while its name was being checked, when nothing could be exchanged yet.
+            self.send_state(&node, true, step);
+        }
     }
 
     /// Tells a node that its name is taken and closes the link.
@@ -296,6 +314,7 @@ impl Swim {
         if !self.is_established {
             self.is_established = true;
             step.effects.push(SwimEffect::Welcome);
+            self.touch_members();
         }
         // One side is enough to begin the exchange.
         if is_accepted && self.me.node < *from {

@@ -28,7 +28,7 @@ impl Swim {
         self.schedule_sync(step.now);
         self.forget_old_finals(step.now);
         self.forget_old_departed(step);
-        if self.leaving.is_some() {
+        if self.is_going() {
             return;
         }
         let mut peers = self.pick_peers(1, |_| true);
@@ -84,7 +84,7 @@ impl Swim {
     }
 
     /// Sends everything this node knows, in as many packets as it takes.
-    fn send_state(&mut self, to: &NodeRef, wants_reply: bool, step: &mut Step<'_>) {
+    pub(super) fn send_state(&mut self, to: &NodeRef, wants_reply: bool, step: &mut Step<'_>) {
         let mut records = vec![self.own_record()];
         let mut bytes = 0;
         for record in self.known_records(step.now) {
@@ -113,6 +113,7 @@ impl Swim {
         for record in &mut records {
             if let Condition::Down { evidence, age_secs } = &mut record.condition
                 && let Some(departed) = self.departed.get(&record.id.node.name)
+                && departed.contact.node == record.id.node
             {
                 *evidence = departed.evidence;
                 let secs = departed.age(now).as_secs();

@@ -52,7 +52,7 @@ impl Swim {
         self.links.insert(node.clone(), link);
         if self.leaving.is_some() {
             self.tell_leave(&node, step);
-        } else {
+        } else if !self.is_going() {
             self.say_hello(&node, step);
         }
     }
@@ -69,6 +69,11 @@ impl Swim {
         if let Some(contact) = self.known_active(node).map(|member| member.id().contact()) {
             self.want_link(contact, step);
         }
+    }
+
+    /// This node leaves, or has to: it seeks nobody any more.
+    pub(super) const fn is_going(&self) -> bool {
+        self.leaving.is_some() || self.told_name_taken
     }
 
     pub(super) fn is_linked(&self, node: &NodeRef) -> bool {
@@ -107,7 +112,7 @@ impl Swim {
 
     /// The mesh is complete: a member that is up gets a link.
     pub(super) fn want_link(&mut self, contact: Contact, step: &mut Step<'_>) {
-        if self.links.contains_key(&contact.node) || self.leaving.is_some() {
+        if self.links.contains_key(&contact.node) || self.is_going() {
             return;
         }
         let node = contact.node.clone();
@@ -121,7 +126,7 @@ impl Swim {
     }
 
     pub(super) fn dial_member(&mut self, node: &NodeRef, step: &mut Step<'_>) {
-        if self.links.contains_key(node) || self.leaving.is_some() {
+        if self.links.contains_key(node) || self.is_going() {
             return;
         }
         if let Some(contact) = self

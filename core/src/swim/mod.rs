@@ -19,7 +19,7 @@ mod timers;
 mod vet;
 mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -103,13 +103,14 @@ pub enum SwimEffect {
     Connect(Contact),
     /// Close the link to this node, after the packets before this effect were sent.
     Disconnect(NodeRef),
-    /// This node is a member.
+    /// This node is a member. Comes only after [`SwimEffect::Welcome`].
     Up(Contact),
     /// This node is no member any more.
     Down(NodeRef, Evidence),
     /// On a newcomer, once: a member accepted it.
     Welcome,
-    /// This node must not go on under its name: a living node has it, or it was replaced (R13).
+    /// This node must not go on under its name: a living node has it, or it was replaced (R13). It says no more
+    /// hello and asks for no more links.
     NameTaken {
         /// Who has the name.
         by: Contact,
@@ -132,8 +133,8 @@ pub struct Swim {
     /// What the hubs were told: the members that are up.
     published: BTreeMap<NodeName, Contact>,
     departed: BTreeMap<NodeName, Departed>,
-    /// Incarnations that never come back: those that left or were replaced, oldest first.
-    finals: VecDeque<(NodeRef, Evidence, Timestamp)>,
+    /// Incarnations that never come back, why, and until when that is remembered.
+    finals: BTreeMap<NodeRef, (Evidence, Timestamp)>,
     suspicions: BTreeMap<NodeName, Suspicion>,
     /// Members that may have changed during this input.
     touched: BTreeMap<NodeName, Touch>,
@@ -182,7 +183,7 @@ impl Swim {
             links: BTreeMap::new(),
             published: BTreeMap::new(),
             departed: BTreeMap::new(),
-            finals: VecDeque::new(),
+            finals: BTreeMap::new(),
             suspicions: BTreeMap::new(),
             touched: BTreeMap::new(),
             health: Health::new(now),
@@ -271,7 +272,7 @@ impl Swim {
         };
         self.health.heard(step.now);
         match message {
-            Message::Hello { me, is_established } => self.hello(from, me, is_established, step),
+            Message::Hello(hello) => self.hello(from, hello, step),
             Message::Welcome { rank, view_hash } => self.welcomed(from, rank, view_hash, step),
             Message::Taken { by } => self.name_taken(by, step),
             Message::Probe(probe) => self.probed(from, probe, step),

@@ -46,6 +46,17 @@ impl Swim {
         self.touched.entry(name).or_default()
     }
 
+    /// Looks at every member again.
+    pub(super) fn touch_members(&mut self) {
+        let members = self.foca.iter_members();
+        let names: Vec<NodeName> = members
+            .map(|member| member.id().node.name.clone())
+            .collect();
+        for name in names {
+            self.touch(name);
+        }
+    }
+
     pub(super) fn touch_departed(&mut self, name: NodeName, evidence: Evidence, age: Duration) {
         self.touch(name).down = Some((evidence, age));
     }
@@ -54,10 +65,14 @@ impl Swim {
         self.touch(name).doubted = Some(evidence);
     }
 
-    /// Another incarnation has the name of this one.
+    /// Another incarnation is known under the name of this one. If it lives, this one never comes back.
     pub(super) fn displaced(&mut self, node: NodeRef, step: &mut Step<'_>) {
-        self.mark_final(node.clone(), Evidence::Replaced, step.now);
-        if let Some(by) = self.known(&node.name).map(|member| member.id().contact()) {
+        let by = self
+            .known(&node.name)
+            .filter(|member| member.state() != State::Down)
+            .map(|member| member.id().contact());
+        if let Some(by) = by {
+            self.mark_final(node.clone(), Evidence::Replaced, step.now);
             self.refuse(&node, by, step);
         }
     }
@@ -99,7 +114,7 @@ impl Swim {
         let name = &id.node.name;
         self.departed.remove(name);
         let published = self.published.get(name).map(|contact| &contact.node);
-        if published == Some(&id.node) {
+        if published == Some(&id.node) || !self.is_established {
             return;
         }
         if let Some(old) = published.cloned() {

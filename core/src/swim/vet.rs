@@ -18,7 +18,7 @@ const MAX_FINALS: usize = 1024;
 
 impl Swim {
     /// The update to apply, if any.
-    pub(super) fn vet(&mut self, record: Record, step: &mut Step<'_>) -> Option<Member<Id>> {
+    pub(super) fn vet(&mut self, mut record: Record, step: &mut Step<'_>) -> Option<Member<Id>> {
         let node = record.id.node.clone();
         if node.name == self.me.node.name {
             return self.vet_own(record);
@@ -26,6 +26,12 @@ impl Swim {
         let known = self.known(&node.name).cloned();
         match record.condition {
             Condition::Down { evidence, age_secs } => {
+                // Who was replaced each node finds out by itself, from the rank of the one that has the name.
+                let evidence = match evidence {
+                    Evidence::Replaced => Evidence::Suspected,
+                    Evidence::Left | Evidence::Refused | Evidence::Suspected => evidence,
+                };
+                record.condition = Condition::Down { evidence, age_secs };
                 let age = Duration::from_secs(age_secs.into());
                 self.vet_down(record, known, evidence, age, step)
             }
@@ -82,6 +88,14 @@ impl Swim {
         if known.id().win_addr_conflict(&record.id) {
             return None;
         }
+        if known.id().node != node && known.state() != State::Down {
+            // The dead hold no names: a member whose clock was set back is lifted above them.
+            if self.is_linked(&known.id().node) {
+                let rank = record.id.rank.saturating_add(1);
+                self.accept(Record::of(&known), rank, step);
+            }
+            return None;
+        }
         self.touch_departed(node.name, evidence, age);
         Some(record.into_member())
     }
@@ -110,10 +124,7 @@ impl Swim {
 
     /// Why this incarnation never comes back.
     pub(super) fn final_evidence(&self, node: &NodeRef) -> Option<Evidence> {
-        self.finals
-            .iter()
-            .find(|(known, _, _)| known == node)
-            .map(|(_, evidence, _)| *evidence)
+        self.finals.get(node).map(|(evidence, _)| *evidence)
     }
 
     /// Remembers that this incarnation never comes back.
@@ -122,19 +133,15 @@ impl Swim {
             return;
         }
         if self.finals.len() >= MAX_FINALS {
-            self.finals.pop_front();
+            let oldest = self.finals.iter().min_by_key(|(_, (_, until))| *until);
+            if let Some(oldest) = oldest.map(|(node, _)| node.clone()) {
+                self.finals.remove(&oldest);
+            }
         }
-        self.finals
-            .push_back((node, evidence, now + REMEMBERED_FOR));
+        self.finals.insert(node, (evidence, now + REMEMBERED_FOR));
     }
 
     pub(super) fn forget_old_finals(&mut self, now: Timestamp) {
-        while self
-            .finals
-            .front()
-            .is_some_and(|(_, _, until)| *until <= now)
-        {
-            self.finals.pop_front();
-        }
+        self.finals.retain(|_, (_, until)| *until > now);
     }
 }

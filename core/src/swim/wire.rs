@@ -27,8 +27,8 @@ pub(super) const STATE_BUDGET_BYTES: usize = 48 << 10;
 pub(super) enum Message {
     /// foca's own: probes, acks, gossip.
     Foca(Bytes),
-    /// First packet on a link: who I am, and whether a member has accepted me.
-    Hello { me: Record, is_established: bool },
+    /// First packet on a link.
+    Hello(Hello),
     /// The name verdict "accepted", with the rank to take and the hash of my view.
     Welcome { rank: u64, view_hash: u64 },
     /// The name verdict "taken" (R13).
@@ -52,6 +52,16 @@ pub(super) enum Message {
     Leave,
     /// I know that you leave.
     LeaveAck,
+}
+
+/// Who I am.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) me: Record,
+    /// A member has accepted me.
+    pub(super) is_established: bool,
+    /// I have heard your hello on this link.
+    pub(super) has_heard_you: bool,
 }
 
 /// A question whether a node is alive.

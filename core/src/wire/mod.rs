@@ -5,10 +5,10 @@ mod frame;
 mod message;
 
 pub use describe::describe;
-pub(crate) use frame::{FrameError, Header, Inbox, Outbox, open};
+pub(crate) use frame::{Header, Inbox, Outbox, open};
 pub(crate) use message::{
-    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer, Version,
-    Wanted,
+    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer,
+    Version, Wanted,
 };
 
 /// Largest frame of the control lane, in bytes.

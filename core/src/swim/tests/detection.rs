@@ -89,6 +89,33 @@ fn link_breaks_for_a_moment_then_nobody_goes_down() {
 }
 
 #[test]
+fn two_members_reach_each_other_only_through_a_third_then_nobody_goes_down() {
+    for is_reset in [false, true] {
+        let mut cluster = Cluster::settled(4, 15);
+        cluster.block(0, 1);
+        if is_reset {
+            cluster.break_link(0, 1, false);
+        }
+        cluster.run(Duration::from_secs(120));
+        assert_eq!(cluster.downs(), []);
+    }
+}
+
+#[test]
+fn one_end_of_a_link_begins_anew_then_both_speak_again() {
+    for (process, peer) in [(0, 1), (1, 0)] {
+        let mut cluster = Cluster::settled(2, 16);
+        cluster.renew_link_at(process, peer);
+        cluster.run(ms(10_000));
+        assert_eq!(cluster.downs(), []);
+        for (a, b) in [(0, 1), (1, 0)] {
+            let node = cluster.nodes[b].contact.node.clone();
+            assert!(cluster.nodes[a].swim.is_linked(&node));
+        }
+    }
+}
+
+#[test]
 fn process_dies_and_reconnects_are_refused_then_it_is_known_at_once() {
     for count in [2, 3, 10] {
         let mut cluster = Cluster::settled(count, 7);

@@ -41,6 +41,8 @@ pub(super) struct Cluster {
     /// Every effect, for comparisons of whole runs.
     pub(super) trace: Option<Vec<String>>,
     pub(super) packets: Vec<Bytes>,
+    /// Pairs that cannot reach each other.
+    blocked: BTreeSet<(Process, Process)>,
     links: BTreeSet<(Process, Process)>,
     queue: BTreeMap<(Timestamp, u64), (Process, Event)>,
     next_number: u64,
@@ -71,6 +73,7 @@ impl Cluster {
             loss_permille: 0,
             trace: None,
             packets: Vec::new(),
+            blocked: BTreeSet::new(),
             links: BTreeSet::new(),
             queue: BTreeMap::new(),
             next_number: 0,
@@ -166,6 +169,20 @@ impl Cluster {
             let input = SwimInput::LinkDown { node, refused };
             self.push(self.now + ms(20), end, Event::Input(input));
         }
+    }
+
+    /// From now on these two reach each other only through others.
+    pub(super) fn block(&mut self, a: Process, b: Process) {
+        self.blocked.insert(pair(a, b));
+    }
+
+    /// One end of a link begins anew, and the other end notices nothing.
+    pub(super) fn renew_link_at(&mut self, process: Process, peer: Process) {
+        let contact = self.nodes[peer].contact.clone();
+        let node = contact.node.clone();
+        let refused = false;
+        self.input(process, SwimInput::LinkDown { node, refused });
+        self.input(process, SwimInput::LinkUp(contact));
     }
 
     /// From now on only nodes of one side hear each other; links stay as they are.
@@ -266,7 +283,7 @@ impl Cluster {
     }
 
     fn is_reachable(&self, a: Process, b: Process) -> bool {
-        self.nodes[a].side == self.nodes[b].side
+        self.nodes[a].side == self.nodes[b].side && !self.blocked.contains(&pair(a, b))
     }
 
     fn connect(&mut self, from: Process, contact: &Contact) {
@@ -388,7 +405,13 @@ impl Cluster {
             .iter()
             .filter_map(|(_, process, effect)| match effect {
                 SwimEffect::Down(node, evidence) => Some((*process, node.clone(), *evidence)),
-                _ => None,
+                SwimEffect::Packet { .. }
+                | SwimEffect::Connect(_)
+                | SwimEffect::Disconnect(_)
+                | SwimEffect::Up(_)
+                | SwimEffect::Welcome
+                | SwimEffect::NameTaken { .. }
+                | SwimEffect::Left => None,
             })
             .collect()
     }

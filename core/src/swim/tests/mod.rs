@@ -4,3 +4,4 @@ mod detection;
 mod harness;
 mod names;
 mod robustness;
+mod soak;

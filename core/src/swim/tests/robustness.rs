@@ -1,13 +1,16 @@
 //! Hostile bytes, exact deadlines, and sameness.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 
 use super::harness::{Cluster, contact, ms};
 use crate::config::Profile;
+use crate::ids::Contact;
 use crate::swim::identity::{Condition, Id, Record};
-use crate::swim::wire::{MAX_MESSAGE_BYTES, Message};
+use crate::swim::wire::{Hello, MAX_MESSAGE_BYTES, Message};
 use crate::swim::{Evidence, Swim, SwimEffect, SwimInput, SwimSetup};
 use crate::time::Timestamp;
 
@@ -23,20 +26,59 @@ fn linked_pair() -> (Swim, Vec<Bytes>) {
     (swim, packets)
 }
 
+/// A node and one peer of it that sends anything.
+struct Target {
+    swim: Swim,
+    now: Timestamp,
+    peer: Contact,
+}
+
+impl Target {
+    fn input(&mut self, input: SwimInput) {
+        self.now += ms(1);
+        self.swim.handle(self.now, input, &mut Vec::new());
+        self.swim.handle(self.now, SwimInput::Tick, &mut Vec::new());
+    }
+
+    fn feed(&mut self, bytes: Vec<u8>) {
+        let from = self.peer.node.clone();
+        let bytes = Bytes::from(bytes);
+        self.input(SwimInput::Packet { from, bytes });
+    }
+
+    /// The peer starts again, so that nothing it said before keeps it out.
+    fn renew_peer(&mut self) {
+        let node = self.peer.node.clone();
+        let refused = true;
+        self.input(SwimInput::LinkDown { node, refused });
+        self.peer.node.incarnation.0 += 1;
+        self.input(SwimInput::LinkUp(self.peer.clone()));
+        self.feed(hello(&self.peer).to_vec());
+        assert!(self.swim.is_linked(&self.peer.node));
+    }
+}
+
+fn hello(contact: &Contact) -> Bytes {
+    let hello = Hello {
+        me: Record {
+            id: Id::new(contact),
+            refutation: 0,
+            condition: Condition::Alive,
+        },
+        is_established: false,
+        has_heard_you: false,
+    };
+    Message::Hello(hello).encode().expect("small")
+}
+
 #[test]
 fn arbitrary_and_damaged_packets_come_then_nothing_panics() {
-    let (mut swim, packets) = linked_pair();
-    let from = contact("node-1", 1001, "").node;
-    let mut now = Timestamp(60_000_000);
-    let mut effects = Vec::new();
-    let mut feed = |bytes: Vec<u8>| {
-        now += ms(1);
-        let from = from.clone();
-        let bytes = Bytes::from(bytes);
-        effects.clear();
-        swim.handle(now, SwimInput::Packet { from, bytes }, &mut effects);
-        swim.handle(now, SwimInput::Tick, &mut effects);
-    };
+    let (swim, packets) = linked_pair();
+    let target = RefCell::new(Target {
+        swim,
+        now: Timestamp(60_000_000),
+        peer: contact("node-1", 1001, "10.0.0.1:7000"),
+    });
     let config = ProptestConfig {
         failure_persistence: None,
         cases: 3000,
@@ -48,16 +90,18 @@ fn arbitrary_and_damaged_packets_come_then_nothing_panics() {
         edits in vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
         cut in any::<proptest::sample::Index>(),
     )| {
-        feed(noise.clone());
-        feed([&[1], noise.as_slice()].concat());
+        let mut target = target.borrow_mut();
+        target.renew_peer();
+        target.feed(noise.clone());
+        target.feed([&[1], noise.as_slice()].concat());
         let mut packet = choice.get(&packets).to_vec();
         for (at, value) in edits {
             let at = at.index(packet.len());
             packet[at] = value;
         }
-        feed(packet.clone());
+        target.feed(packet.clone());
         packet.truncate(cut.index(packet.len() + 1));
-        feed(packet);
+        target.feed(packet);
     });
 }
 
@@ -253,15 +297,18 @@ fn day_passes_after_a_death_then_it_is_forgotten() {
     let mut effects = Vec::new();
     let peer = contact("b", 1, "10.0.0.2:1");
     swim.handle(Timestamp(1), SwimInput::LinkUp(peer.clone()), &mut effects);
-    let hello = Message::Hello {
-        me: Record {
-            id: Id::new(&peer),
-            refutation: 0,
-            condition: Condition::Alive,
-        },
-        is_established: false,
+    let bytes = hello(&peer);
+    let from = peer.node.clone();
+    swim.handle(
+        Timestamp(2),
+        SwimInput::Packet { from, bytes },
+        &mut effects,
+    );
+    let welcome = Message::Welcome {
+        rank: 0,
+        view_hash: 0,
     };
-    let bytes = hello.encode().expect("small");
+    let bytes = welcome.encode().expect("small");
     let from = peer.node.clone();
     swim.handle(
         Timestamp(2),
