@@ -41,11 +41,7 @@ impl Seeds {
         if problems.is_empty() {
             return Ok(Self { seeds: parsed });
         }
-        Err(Error::new(
-            ErrorKind::InvalidConfig,
-            "parse_seeds",
-            problems.join("; "),
-        ))
+        Err(Error::new(ErrorKind::InvalidConfig, "parse_seeds", problems.join("; ")))
     }
 
     /// The addresses the seeds name now, each once, in their order. Reads the seed files: call it where waiting
@@ -77,9 +73,7 @@ fn parse_seed(seed: &str) -> Result<Seed, String> {
         return Ok(Seed::File(PathBuf::from(path)));
     }
     if seed.starts_with("dns:") {
-        return Err(format!(
-            "{seed:?}: dns seeds are not there yet; use host:port or file:PATH"
-        ));
+        return Err(format!("{seed:?}: dns seeds are not there yet; use host:port or file:PATH"));
     }
     check_address(seed)?;
     Ok(Seed::Static(seed.to_owned()))

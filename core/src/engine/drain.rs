@@ -17,6 +17,8 @@ use crate::wire::Message;
 
 /// How long the members may take to acknowledge our last words.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most of the time that is kept for stopping and leaving, of the time given for all.
+const LONGEST_RESERVE: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -69,8 +71,16 @@ impl Engine {
                 self.apply_view();
             }
         }
-        self.timers.arm(TimerKey::DrainEnd, deadline);
+        // The deadline is for all of it: some is kept for stopping what remains, and for leaving.
+        let reserve = if ends_hub { (timeout / 4).min(LONGEST_RESERVE) } else { Duration::ZERO };
+        self.timers.arm(TimerKey::DrainEnd, self.now + (timeout - reserve));
         self.drain_progress();
+    }
+
+    /// The end of a stage: in `limit`, or when half of the time that is left is over.
+    fn arm_stage(&mut self, limit: Duration) {
+        let left = self.drain.as_ref().map_or(Duration::ZERO, |drain| drain.deadline.since(self.now));
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + limit.min(left / 2));
     }
 
     /// A child of this node is another node's now.
@@ -200,7 +210,7 @@ impl Engine {
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Stopping;
         }
-        self.timers.arm(TimerKey::ShutdownEnd, self.now + longest + LEAVE_TIMEOUT);
+        self.arm_stage(longest + LEAVE_TIMEOUT);
         self.drain_progress();
     }
 
@@ -215,10 +225,11 @@ impl Engine {
     }
 
     fn tell_last_words(&mut self) {
+        self.write_off_endings();
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Telling;
         }
-        self.timers.arm(TimerKey::ShutdownEnd, self.now + LEAVE_TIMEOUT);
+        self.arm_stage(LEAVE_TIMEOUT);
         self.drain_progress();
     }
 
@@ -239,7 +250,7 @@ impl Engine {
             drain.stage = Stage::Leaving;
             drain.unacknowledged = members.into_iter().collect();
         }
-        self.timers.arm(TimerKey::ShutdownEnd, self.now + LEAVE_TIMEOUT);
+        self.arm_stage(LEAVE_TIMEOUT);
         self.check_left();
     }
 

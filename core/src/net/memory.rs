@@ -98,19 +98,12 @@ impl Endpoint {
     }
 
     fn contact(&self) -> Contact {
-        Contact {
-            node: self.node.clone(),
-            address: self.address.clone(),
-        }
+        Contact { node: self.node.clone(), address: self.address.clone() }
     }
 }
 
 fn pair_key(a: &NodeRef, b: &NodeRef) -> (NodeRef, NodeRef) {
-    if a < b {
-        (a.clone(), b.clone())
-    } else {
-        (b.clone(), a.clone())
-    }
+    if a < b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) }
 }
 
 impl State {
@@ -139,13 +132,7 @@ impl State {
     }
 
     fn tell_down(&self, listener: &NodeRef, about: &NodeRef, refused: bool) {
-        self.tell(
-            listener,
-            TransportEvent::LinkDown {
-                node: about.clone(),
-                refused,
-            },
-        );
+        self.tell(listener, TransportEvent::LinkDown { node: about.clone(), refused });
     }
 
     /// The other nodes this one has a session with, and whether it is cut off from them.
@@ -206,25 +193,16 @@ impl MemoryNetwork {
     }
 
     fn with_queue(queue_bytes: usize) -> Self {
-        Self {
-            state: Arc::default(),
-            queue_bytes,
-        }
+        Self { state: Arc::default(), queue_bytes }
     }
 
     /// Adds an endpoint and starts its thread.
     ///
     /// # Errors
     /// `invalid_config` when the node or the address is there already.
-    pub fn start(
-        &self,
-        node: NodeRef,
-        address: &str,
-        sink: Arc<dyn TransportSink>,
-    ) -> Result<MemoryTransport, Error> {
+    pub fn start(&self, node: NodeRef, address: &str, sink: Arc<dyn TransportSink>) -> Result<MemoryTransport, Error> {
         let mut state = self.state.lock();
-        let is_taken =
-            |endpoint: &Arc<Endpoint>| endpoint.node == node || endpoint.address == address;
+        let is_taken = |endpoint: &Arc<Endpoint>| endpoint.node == node || endpoint.address == address;
         if state.endpoints.values().any(is_taken) {
             return Err(Error::new(
                 ErrorKind::InvalidConfig,
@@ -253,18 +231,10 @@ impl MemoryNetwork {
                 deliver(&queue, &stopped, &*sink, &frames_received);
             })
             .map_err(|error| {
-                Error::new(
-                    ErrorKind::Internal,
-                    "start_transport",
-                    format!("the system gave no thread: {error}"),
-                )
+                Error::new(ErrorKind::Internal, "start_transport", format!("the system gave no thread: {error}"))
             })?;
         state.endpoints.insert(node, endpoint.clone());
-        Ok(MemoryTransport {
-            network: self.clone(),
-            endpoint,
-            worker: Mutex::new(Some((thread, ended))),
-        })
+        Ok(MemoryTransport { network: self.clone(), endpoint, worker: Mutex::new(Some((thread, ended))) })
     }
 
     /// Cuts two nodes off from each other. Frames between them wait.
@@ -313,12 +283,7 @@ impl MemoryNetwork {
 }
 
 /// Gives events to the sink until told to stop.
-fn deliver(
-    queue: &Receiver<Delivery>,
-    stopped: &Receiver<()>,
-    sink: &dyn TransportSink,
-    frames_received: &AtomicU64,
-) {
+fn deliver(queue: &Receiver<Delivery>, stopped: &Receiver<()>, sink: &dyn TransportSink, frames_received: &AtomicU64) {
     loop {
         let delivery = crossbeam_channel::select_biased! {
             recv(stopped) -> _ => return,
@@ -333,9 +298,7 @@ fn deliver(
             }
             frames_received.fetch_add(1, Ordering::Relaxed);
             sink.event(delivery.event);
-            passage
-                .queue
-                .fetch_sub(passage.cost_bytes, Ordering::AcqRel);
+            passage.queue.fetch_sub(passage.cost_bytes, Ordering::AcqRel);
         } else {
             sink.event(delivery.event);
         }

@@ -32,13 +32,7 @@ impl MemoryTransport {
     fn dial(&self, address: &str) -> Result<(), Error> {
         let own = &self.endpoint.node;
         let mut state = self.network.state.lock();
-        let unreachable = |why: &str| {
-            Error::new(
-                ErrorKind::Unreachable,
-                "connect",
-                format!("{address}: {why}"),
-            )
-        };
+        let unreachable = |why: &str| Error::new(ErrorKind::Unreachable, "connect", format!("{address}: {why}"));
         if !state.endpoints.contains_key(own) {
             return Ok(());
         }
@@ -67,9 +61,7 @@ impl MemoryTransport {
         for (listener, about) in [(&self.endpoint.node, other), (other, &self.endpoint.node)] {
             if let Some(endpoint) = state.endpoints.get(listener) {
                 endpoint.sessions_reset.fetch_add(1, Ordering::Relaxed);
-                endpoint.tell(TransportEvent::SessionReset {
-                    node: about.clone(),
-                });
+                endpoint.tell(TransportEvent::SessionReset { node: about.clone() });
             }
         }
     }
@@ -86,20 +78,11 @@ impl Transport for MemoryTransport {
 
     fn connect(&self, address: &str) {
         if let Err(error) = self.dial(address) {
-            self.endpoint.tell(TransportEvent::DialFailed {
-                address: address.to_owned(),
-                error,
-            });
+            self.endpoint.tell(TransportEvent::DialFailed { address: address.to_owned(), error });
         }
     }
 
-    fn send(
-        &self,
-        to: &NodeRef,
-        lane: Lane,
-        channel: &Channel,
-        bytes: Bytes,
-    ) -> Result<(), SendError> {
+    fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, bytes: Bytes) -> Result<(), SendError> {
         let own = &self.endpoint.node;
         let is_swim = *channel == Channel::Swim;
         let lane = if is_swim { Lane::Ctl } else { lane };
@@ -108,10 +91,7 @@ impl Transport for MemoryTransport {
             Lane::Bulk => MAX_BULK_FRAME_BYTES,
         };
         if bytes.len() > limit_bytes {
-            return Err(SendError::TooLarge {
-                limit_bytes,
-                actual_bytes: bytes.len(),
-            });
+            return Err(SendError::TooLarge { limit_bytes, actual_bytes: bytes.len() });
         }
         let cost_bytes = bytes.len() + FRAME_OVERHEAD_BYTES;
         let mut state = self.network.state.lock();
@@ -136,19 +116,12 @@ impl Transport for MemoryTransport {
         }
         if is_full {
             self.reset(&mut state, to);
-            return Err(SendError::Overflow {
-                limit_bytes: queue_limit,
-            });
+            return Err(SendError::Overflow { limit_bytes: queue_limit });
         }
         queue.fetch_add(cost_bytes, Ordering::AcqRel);
         self.endpoint.frames_sent.fetch_add(1, Ordering::Relaxed);
         let delivery = Delivery {
-            event: TransportEvent::Frame {
-                from: own.clone(),
-                lane,
-                channel: channel.clone(),
-                bytes,
-            },
+            event: TransportEvent::Frame { from: own.clone(), lane, channel: channel.clone(), bytes },
             frame: Some(Passage {
                 sent_in: pair.generation.load(Ordering::Acquire),
                 generation: pair.generation.clone(),

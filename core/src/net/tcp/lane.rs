@@ -102,20 +102,14 @@ impl LaneLink {
 
     /// Queues a frame of a hub and writes what the connection takes.
     pub(super) fn send(&self, channel: &Channel, bytes: Bytes) -> Result<AfterSend, NotQueued> {
-        check_size(self.lane, bytes.len()).map_err(|error| NotQueued {
-            error,
-            is_reset_due: false,
-        })?;
+        check_size(self.lane, bytes.len()).map_err(|error| NotQueued { error, is_reset_due: false })?;
         let mut outgoing = self.outgoing.lock();
-        let is_full =
-            outgoing.is_overflowed || outgoing.outbox.push(channel.clone(), bytes).is_err();
+        let is_full = outgoing.is_overflowed || outgoing.outbox.push(channel.clone(), bytes).is_err();
         if is_full {
             let is_reset_due = !outgoing.is_overflowed;
             outgoing.is_overflowed = true;
             return Err(NotQueued {
-                error: SendError::Overflow {
-                    limit_bytes: self.limits.queue_bytes,
-                },
+                error: SendError::Overflow { limit_bytes: self.limits.queue_bytes },
                 is_reset_due,
             });
         }
@@ -188,11 +182,7 @@ impl LaneLink {
 
     /// Makes a connection the present one. `received` is what the other end has; false when that cannot be, and
     /// nothing changed.
-    pub(super) fn attach(
-        &self,
-        connection: &Arc<Connection>,
-        received: u64,
-    ) -> Result<(), Violation> {
+    pub(super) fn attach(&self, connection: &Arc<Connection>, received: u64) -> Result<(), Violation> {
         self.detach();
         let mut incoming = self.incoming.lock();
         let mut outgoing = self.outgoing.lock();
@@ -281,11 +271,7 @@ impl LaneLink {
     }
 
     /// Runs `work` with the inbox while `connection_id` is the present connection; `None` when it is not.
-    pub(super) fn receive<T>(
-        &self,
-        connection_id: u64,
-        work: impl FnOnce(&mut Inbox) -> T,
-    ) -> Option<T> {
+    pub(super) fn receive<T>(&self, connection_id: u64, work: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
         let mut incoming = self.incoming.lock();
         if incoming.connection_id != connection_id {
             return None;
@@ -303,10 +289,7 @@ impl LaneLink {
 fn check_size(lane: Lane, actual_bytes: usize) -> Result<(), SendError> {
     let limit_bytes = max_payload_bytes(lane);
     if actual_bytes > limit_bytes {
-        return Err(SendError::TooLarge {
-            limit_bytes,
-            actual_bytes,
-        });
+        return Err(SendError::TooLarge { limit_bytes, actual_bytes });
     }
     Ok(())
 }

@@ -145,36 +145,20 @@ impl Link {
             let _guard = runtime.enter();
             Stream::adopt(stream)?
         };
-        let connection = Arc::new(Connection {
-            id,
-            stream,
-            wake: Notify::new(),
-        });
+        let connection = Arc::new(Connection { id, stream, wake: Notify::new() });
         if self.peer.lane(lane).attach(&connection, received).is_err() {
-            return Err(Failure::Malformed(
-                "the other end has more frames than were sent",
-            ));
+            return Err(Failure::Malformed("the other end has more frames than were sent"));
         }
         let (peer, writer) = (self.peer.clone(), connection.clone());
         runtime.spawn(async move { peer.lane(lane).write(&writer).await });
-        *self.slot(lane) = Some(Attached {
-            id,
-            is_ours,
-            since: Instant::now(),
-            connection,
-        });
+        *self.slot(lane) = Some(Attached { id, is_ours, since: Instant::now(), connection });
         Ok(())
     }
 
     pub(super) fn start_reading(&self, lane: Lane, shared: &Arc<Shared>, runtime: &Handle) {
         if let Some(attached) = self.attached(lane) {
             let connection = attached.connection.clone();
-            runtime.spawn(reader::read(
-                shared.clone(),
-                self.peer.clone(),
-                lane,
-                connection,
-            ));
+            runtime.spawn(reader::read(shared.clone(), self.peer.clone(), lane, connection));
         }
     }
 
@@ -209,9 +193,7 @@ impl Link {
     pub(super) fn close(self) {
         self.peer.ctl.detach();
         self.peer.bulk.detach();
-        self.peer
-            .is_up
-            .store(false, std::sync::atomic::Ordering::Release);
+        self.peer.is_up.store(false, std::sync::atomic::Ordering::Release);
     }
 
     #[cfg(test)]

@@ -50,12 +50,7 @@ pub(super) enum Event {
     /// A dialer proved itself.
     Proven(Box<Accepted>),
     /// A connection ended.
-    Lost {
-        node: NodeRef,
-        lane: Lane,
-        id: u64,
-        end: End,
-    },
+    Lost { node: NodeRef, lane: Lane, id: u64, end: End },
     /// A lane has nothing more to send; told while closing only.
     Drained,
     /// Break the connections of a node, as a fault of the network would.
@@ -157,12 +152,7 @@ impl Manager {
             }
             Event::Dialed(purpose, node, result) => self.dialed(purpose, node.as_ref(), result),
             Event::Proven(accepted) => self.proven(*accepted),
-            Event::Lost {
-                node,
-                lane,
-                id,
-                end,
-            } => self.lost(&node, lane, id, &end),
+            Event::Lost { node, lane, id, end } => self.lost(&node, lane, id, &end),
             Event::Drained => self.drained(),
             #[cfg(test)]
             Event::Break(node) => {
@@ -176,17 +166,12 @@ impl Manager {
     fn next_deadline(&self) -> Instant {
         let timer = self.timers.keys().next().map(|(at, _)| *at);
         let far = || Instant::now() + Duration::from_secs(3600);
-        [timer, self.closing]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or_else(far)
+        [timer, self.closing].into_iter().flatten().min().unwrap_or_else(far)
     }
 
     fn set_timer(&mut self, delay: Duration, timer: Timer) {
         self.timer_count += 1;
-        self.timers
-            .insert((Instant::now() + delay, self.timer_count), timer);
+        self.timers.insert((Instant::now() + delay, self.timer_count), timer);
     }
 
     fn fire_timers(&mut self) {
@@ -217,12 +202,8 @@ impl Manager {
     fn close(&mut self, deadline: Instant) {
         self.closing = Some(deadline);
         self.listener = None;
-        let down: Vec<NodeRef> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.ctl.is_none())
-            .map(|(node, _)| node.clone())
-            .collect();
+        let down: Vec<NodeRef> =
+            self.links.iter().filter(|(_, link)| link.ctl.is_none()).map(|(node, _)| node.clone()).collect();
         for node in down {
             self.remove(&node);
         }
@@ -242,10 +223,7 @@ impl Manager {
     }
 }
 
-async fn accept(
-    listener: Option<&TcpListener>,
-    after: Option<Instant>,
-) -> std::io::Result<TcpStream> {
+async fn accept(listener: Option<&TcpListener>, after: Option<Instant>) -> std::io::Result<TcpStream> {
     let Some(listener) = listener else {
         return std::future::pending().await;
     };

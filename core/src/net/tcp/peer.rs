@@ -57,10 +57,7 @@ impl Peer {
     }
 
     pub(super) fn contact(&self) -> Contact {
-        Contact {
-            node: self.node.clone(),
-            address: self.address.lock().clone(),
-        }
+        Contact { node: self.node.clone(), address: self.address.lock().clone() }
     }
 }
 

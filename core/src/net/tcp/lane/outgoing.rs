@@ -101,12 +101,7 @@ impl Outgoing {
     }
 
     /// Writes until nothing is left, the connection takes no more, or the budget is used up.
-    pub(super) fn pump(
-        &mut self,
-        connection: &Connection,
-        received: u64,
-        budget_bytes: usize,
-    ) -> io::Result<Pumped> {
+    pub(super) fn pump(&mut self, connection: &Connection, received: u64, budget_bytes: usize) -> io::Result<Pumped> {
         let mut written_bytes = 0;
         loop {
             self.prepare(received);
@@ -142,9 +137,7 @@ impl Outgoing {
     }
 
     pub(super) fn is_connection(&self, id: u64) -> bool {
-        self.connection
-            .as_ref()
-            .is_some_and(|connection| connection.id == id)
+        self.connection.as_ref().is_some_and(|connection| connection.id == id)
     }
 
     /// Fills `prepared`: membership first, then an acknowledgement if none goes along, then frames of hubs.

@@ -74,13 +74,7 @@ impl Manager {
         if meeting != Meeting::Match {
             return Err(Failure::Stale);
         }
-        let Accepted {
-            stream,
-            id,
-            greeting,
-            offer,
-            ..
-        } = accepted;
+        let Accepted { stream, id, greeting, offer, .. } = accepted;
         self.attach_ctl(&node, &greeting.address, stream, id, false, offer.received)
     }
 
@@ -101,9 +95,7 @@ impl Manager {
             return Err(Failure::Duplicate);
         }
         write_answer(&accepted, &self.shared, link.offer(Lane::Bulk))?;
-        let Accepted {
-            stream, id, offer, ..
-        } = accepted;
+        let Accepted { stream, id, offer, .. } = accepted;
         self.attach_bulk_as(&node, stream, id, false, offer.received)
     }
 }

@@ -25,17 +25,11 @@ const MAX_CONNECTING: usize = 128;
 
 impl Manager {
     pub(super) fn connect(&mut self, address: &str) {
-        if self.closing.is_some()
-            || self.own_addresses.contains(address)
-            || self.connecting.contains(address)
-        {
+        if self.closing.is_some() || self.own_addresses.contains(address) || self.connecting.contains(address) {
             return;
         }
-        let known = self
-            .links
-            .iter()
-            .find(|(_, link)| link.is_session && link.is_at(address))
-            .map(|(node, _)| node.clone());
+        let known =
+            self.links.iter().find(|(_, link)| link.is_session && link.is_at(address)).map(|(node, _)| node.clone());
         match known {
             Some(node) => self.hurry(&node),
             None if self.connecting.len() >= MAX_CONNECTING => {
@@ -45,8 +39,7 @@ impl Manager {
                     format!("{address}: {MAX_CONNECTING} dials are under way"),
                 );
                 let address = address.to_owned();
-                self.shared
-                    .tell(TransportEvent::DialFailed { address, error });
+                self.shared.tell(TransportEvent::DialFailed { address, error });
             }
             None => {
                 self.connecting.insert(address.to_owned());
@@ -68,10 +61,7 @@ impl Manager {
     }
 
     pub(super) fn dial_address(&mut self, address: String, attempt: u32) {
-        let purpose = Purpose::Connect {
-            address: address.clone(),
-            attempt,
-        };
+        let purpose = Purpose::Connect { address: address.clone(), attempt };
         dial::start(&self.shared, &self.limits, purpose, address);
     }
 
@@ -84,10 +74,7 @@ impl Manager {
             return;
         }
         link.state = LinkState::Dialing;
-        let purpose = Purpose::Reconnect {
-            node: node.clone(),
-            generation,
-        };
+        let purpose = Purpose::Reconnect { node: node.clone(), generation };
         dial::start(&self.shared, &self.limits, purpose, link.address());
     }
 
@@ -99,12 +86,7 @@ impl Manager {
             return;
         }
         link.is_bulk_dialing = true;
-        dial::start(
-            &self.shared,
-            &self.limits,
-            Purpose::Bulk { node: node.clone() },
-            link.address(),
-        );
+        dial::start(&self.shared, &self.limits, Purpose::Bulk { node: node.clone() }, link.address());
     }
 
     pub(super) fn greeted(&mut self, purpose: &Purpose, node: &NodeRef) -> Option<Offer> {
@@ -144,12 +126,7 @@ impl Manager {
         }
     }
 
-    pub(super) fn dialed(
-        &mut self,
-        purpose: Purpose,
-        node: Option<&NodeRef>,
-        result: Result<Box<Dialled>, Failure>,
-    ) {
+    pub(super) fn dialed(&mut self, purpose: Purpose, node: Option<&NodeRef>, result: Result<Box<Dialled>, Failure>) {
         let is_ctl = purpose.lane() == Lane::Ctl;
         let result = match result {
             // While closing, what is queued for a bulk lane still goes.
@@ -191,12 +168,7 @@ impl Manager {
 
     /// A dialed connection whose ends proved themselves: keep it, or say why not.
     pub(super) fn welcome(&mut self, purpose: &Purpose, dialled: Dialled) -> Result<(), Failure> {
-        let Dialled {
-            stream,
-            id,
-            greeting,
-            offer,
-        } = dialled;
+        let Dialled { stream, id, greeting, offer } = dialled;
         let node = greeting.node.clone();
         if purpose.lane() == Lane::Bulk {
             let Some(link) = self.links.get_mut(&node) else {
@@ -258,10 +230,7 @@ impl Manager {
     }
 
     pub(super) fn connect_failed(&mut self, address: String, attempt: u32, failure: Failure) {
-        let is_linked = self
-            .links
-            .values()
-            .any(|link| link.is_session && link.is_at(&address));
+        let is_linked = self.links.values().any(|link| link.is_session && link.is_at(&address));
         if is_linked || failure == Failure::NotNeeded || self.closing.is_some() {
             self.connecting.remove(&address);
             return;
@@ -276,8 +245,7 @@ impl Manager {
         if error.kind == ErrorKind::AuthenticationFailed {
             tracing::warn!(%address, %error, "dial failed");
         }
-        self.shared
-            .tell(TransportEvent::DialFailed { address, error });
+        self.shared.tell(TransportEvent::DialFailed { address, error });
     }
 
     pub(super) fn reconnect_failed(&mut self, node: &NodeRef, generation: u64, failure: &Failure) {
@@ -319,11 +287,7 @@ impl Manager {
                 self.tell_down(node);
             }
         }
-        if self
-            .links
-            .get(node)
-            .is_some_and(|link| link.down_since.elapsed() > RETENTION)
-        {
+        if self.links.get(node).is_some_and(|link| link.down_since.elapsed() > RETENTION) {
             self.remove(node);
             return;
         }

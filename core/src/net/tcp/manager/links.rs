@@ -33,9 +33,7 @@ impl Manager {
             self.remove(node);
         }
         let (ctl, bulk) = (self.limits.ctl, self.limits.bulk);
-        self.links
-            .entry(node.clone())
-            .or_insert_with(|| Link::new(Arc::new(Peer::new(node.clone(), ctl, bulk))))
+        self.links.entry(node.clone()).or_insert_with(|| Link::new(Arc::new(Peer::new(node.clone(), ctl, bulk))))
     }
 
     pub(super) fn attach_ctl(
@@ -72,8 +70,7 @@ impl Manager {
             shared.tell(TransportEvent::LinkUp(peer.contact()));
         }
         // Only now may frames reach the sink.
-        self.link(node)
-            .start_reading(Lane::Ctl, &shared, &Handle::current());
+        self.link(node).start_reading(Lane::Ctl, &shared, &Handle::current());
         self.link(node).bulk_attempts = 0;
         if !peer.bulk.is_drained() {
             self.dial_bulk(node);
@@ -135,11 +132,7 @@ impl Manager {
             self.remove(node);
             return;
         }
-        link.bad_connections = if is_short {
-            link.bad_connections + 1
-        } else {
-            0
-        };
+        link.bad_connections = if is_short { link.bad_connections + 1 } else { 0 };
         self.start_reconnecting(node);
     }
 
@@ -170,8 +163,7 @@ impl Manager {
         link.reset(Half::new(random_id()));
         count(&self.shared.counters.sessions_reset);
         tracing::warn!(%node, "session is reset");
-        self.shared
-            .tell(TransportEvent::SessionReset { node: node.clone() });
+        self.shared.tell(TransportEvent::SessionReset { node: node.clone() });
     }
 
     pub(super) fn overflow(&mut self, node: &NodeRef) {
@@ -186,10 +178,7 @@ impl Manager {
         }
         self.remove(node);
         tracing::info!(%node, "link is down: refused");
-        self.shared.tell(TransportEvent::LinkDown {
-            node: node.clone(),
-            refused: true,
-        });
+        self.shared.tell(TransportEvent::LinkDown { node: node.clone(), refused: true });
     }
 
     pub(super) fn tell_down(&mut self, node: &NodeRef) {
@@ -202,10 +191,7 @@ impl Manager {
         link.is_told_down = true;
         link.peer.is_up.store(false, Ordering::Release);
         tracing::info!(%node, "link is down");
-        self.shared.tell(TransportEvent::LinkDown {
-            node: node.clone(),
-            refused: false,
-        });
+        self.shared.tell(TransportEvent::LinkDown { node: node.clone(), refused: false });
     }
 
     /// Forgets a node and closes its connections.
