@@ -160,10 +160,7 @@ impl World {
         let request = RequestId(cell.next_request);
         cell.next_request += 1;
         self.observe(&Fact::Issued { process: at, hub, request, command: &command })?;
-        let rolls_back = matches!(
-            &command,
-            Command::Start(_, StartOptions { on_failure: OnFailure::Rollback, .. })
-        );
+        let rolls_back = matches!(&command, Command::Start(_, StartOptions { on_failure: OnFailure::Rollback, .. }));
         // A roll-back begins when the time is over and has its own.
         let total = if rolls_back { timeout + ROLLBACK } else { timeout };
         let due_us = micros(total) * 103 / 100 + 600_000;
