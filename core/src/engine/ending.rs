@@ -145,7 +145,7 @@ impl Engine {
         self.ended(instance, true);
     }
 
-    fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
+    pub(super) fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
         let Some(ending) = self.endings.remove(&instance) else {
             return;
         };

@@ -161,6 +161,10 @@ impl Engine {
         };
         let from = incoming.from.clone();
         if let Err(failure) = split(answer) {
+            // There is no instance to stop.
+            if self.is_instance(child) {
+                self.discard_instance(child);
+            }
             self.drop_incoming(child, Some(&failure.message));
             return;
         }
@@ -337,11 +341,16 @@ impl Engine {
         self.end_incoming(child, after);
     }
 
+    /// Whether the host was not told yet to forget the child's instance.
+    fn is_instance(&self, child: &ChildId) -> bool {
+        self.locals.get(child).is_some_and(|local| self.instances.contains_key(&local.instance))
+    }
+
     fn end_incoming(&mut self, child: &ChildId, after: After) {
         let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
             return;
         };
-        let has_instance = incoming.has_instance();
+        let has_instance = incoming.has_instance() && self.is_instance(child);
         self.timers.disarm(&TimerKey::Move(child.clone()));
         self.return_inbox(child, None);
         if has_instance {
