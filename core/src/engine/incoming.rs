@@ -162,8 +162,10 @@ impl Engine {
         };
         let from = incoming.from.clone();
         if let Err(failure) = split(answer) {
-            // An instance that never started is not stopped.
-            self.discard_instance(child);
+            // There is no instance to stop.
+            if self.is_instance(child) {
+                self.discard_instance(child);
+            }
             self.drop_incoming(child, Some(&failure.message));
             return;
         }
@@ -235,7 +237,7 @@ impl Engine {
         match split(answer) {
             Ok(_) => self.incoming_ready(child, hash),
             Err(failure) => {
-                if failure.kind == Some(ErrorKind::HostTimeout) {
+                if failure.kind == Some(ErrorKind::HostTimeout) && self.is_instance(child) {
                     self.discard_instance(child);
                 }
                 self.drop_incoming(child, Some(&failure.message));
@@ -345,12 +347,16 @@ impl Engine {
         self.end_incoming(child, after);
     }
 
+    /// Whether the host was not told yet to forget the child's instance.
+    fn is_instance(&self, child: &ChildId) -> bool {
+        self.locals.get(child).is_some_and(|local| self.instances.contains_key(&local.instance))
+    }
+
     fn end_incoming(&mut self, child: &ChildId, after: After) {
         let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
             return;
         };
-        let is_discarded = self.locals.get(child).is_some_and(|local| !self.instances.contains_key(&local.instance));
-        let has_instance = incoming.has_instance() && !is_discarded;
+        let has_instance = incoming.has_instance() && self.is_instance(child);
         self.timers.disarm(&TimerKey::Move(child.clone()));
         self.return_inbox(child, None);
         if has_instance {
