@@ -246,6 +246,7 @@ impl Engine {
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Stopping;
         }
+        self.end_retentions();
         // Half of what is left is for the stages after this one.
         let limit = (longest + LEAVE_TIMEOUT).min(self.time_left() / 2);
         self.timers.arm(TimerKey::ShutdownEnd, self.now + limit);

@@ -51,7 +51,9 @@ impl Engine {
             local.token == token
                 && match &local.phase {
                     Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Quarantined { .. } => true,
-                    Phase::Starting { .. } | Phase::Ending => true,
+                    Phase::Starting { .. } => true,
+                    // An instance that was given up before it became the child ends too.
+                    Phase::Ending => !self.is_refused(child, token),
                     Phase::Incoming(_) => false,
                 }
         })

@@ -420,6 +420,10 @@ impl Engine {
                 )));
             }
         }
+        if self.registry.get(child.as_str()).is_some_and(|entry| entry.past_start == Some(key)) {
+            let message = "it was started, and stopped since";
+            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, message)));
+        }
         if let Some(error) = self.start_failures.failures.get(&(key, child.clone())) {
             return Some(StartAnswer::Failed(error.clone()));
         }
