@@ -15,6 +15,7 @@ use super::timers::Due;
 use super::wire::{Hello, Message};
 use super::{Evidence, Step, Swim, SwimEffect};
 use crate::ids::{Contact, NodeRef};
+use crate::time::Timestamp;
 
 /// Pause before hello is said again; doubles up to [`LONGEST_HELLO_PAUSE`].
 pub(super) const FIRST_HELLO_PAUSE: Duration = Duration::from_millis(500);
@@ -37,9 +38,24 @@ pub(super) enum Admission {
 /// A question to the holder of a name.
 pub(super) struct NameCheck {
     nonce: u64,
-    holder: NodeRef,
+    holder: Id,
+    /// The node at the other end of this link.
     newcomer: Record,
     probes_left: u32,
+    since: Timestamp,
+    /// The newcomer is a member, and this record of a later holder came by hearsay. True after most restarts;
+    /// stale where a clock was set back.
+    hearsay: Option<Record>,
+}
+
+impl Admission {
+    pub(super) const fn is_accepted(&self) -> bool {
+        match self {
+            Self::Accepted => true,
+            Self::Checking(check) => check.hearsay.is_some(),
+            Self::Unknown => false,
+        }
+    }
 }
 
 impl Swim {
@@ -150,7 +166,7 @@ impl Swim {
             .filter(|holder| holder.node != node && Some(&holder.node) != asked);
         match holder {
             Some(holder) if !self.is_surely_gone(&holder, &newcomer.id) => {
-                self.start_name_check(holder.node, newcomer, step);
+                self.start_name_check(holder, newcomer, None, step);
             }
             Some(_) | None => self.accept(newcomer, 0, step),
         }
@@ -161,7 +177,34 @@ impl Swim {
         !self.links.contains_key(&holder.node) && holder.address == newcomer.address
     }
 
-    fn start_name_check(&mut self, holder: NodeRef, newcomer: Record, step: &mut Step<'_>) {
+    /// A linked member is said to be replaced. If the other one answers it is so; if only the linked one does,
+    /// it keeps the name. Returns whether the record may be applied at once.
+    pub(super) fn is_hearsay_settled(
+        &mut self,
+        known: &Member<Id>,
+        record: &Record,
+        step: &mut Step<'_>,
+    ) -> bool {
+        let node = &known.id().node;
+        match self.links.get(node).map(|link| &link.admission) {
+            None | Some(Admission::Unknown) => true,
+            Some(Admission::Checking(_)) => false,
+            Some(Admission::Accepted) => {
+                let holder = record.id.clone();
+                self.remind(node, step);
+                self.start_name_check(holder, Record::of(known), Some(record.clone()), step);
+                false
+            }
+        }
+    }
+
+    fn start_name_check(
+        &mut self,
+        holder: Id,
+        newcomer: Record,
+        hearsay: Option<Record>,
+        step: &mut Step<'_>,
+    ) {
         let node = newcomer.id.node.clone();
         let nonce = self.next_nonce();
         if let Some(link) = self.links.get_mut(&node) {
@@ -170,6 +213,8 @@ impl Swim {
                 holder,
                 newcomer,
                 probes_left: NAME_PROBES_COUNT,
+                since: step.now,
+                hearsay,
             });
             self.step_name_check(&node, nonce, step);
         }
@@ -184,7 +229,7 @@ impl Swim {
         if check.nonce != nonce {
             return;
         }
-        let holder = check.holder.clone();
+        let holder = check.holder.node.clone();
         if check.probes_left > 0 {
             check.probes_left -= 1;
             let pause = NAME_CHECK / NAME_PROBES_COUNT;
@@ -199,25 +244,43 @@ impl Swim {
 
     /// The holder did not answer, or is gone.
     fn end_name_check(&mut self, node: &NodeRef, step: &mut Step<'_>) {
-        if let Some(link) = self.links.get_mut(node)
-            && let Admission::Checking(check) =
-                std::mem::replace(&mut link.admission, Admission::Unknown)
-        {
-            self.admit(check.newcomer, Some(&check.holder), step);
+        let Some(link) = self.links.get_mut(node) else {
+            return;
+        };
+        let last_heard = link.last_heard;
+        let Admission::Checking(check) =
+            std::mem::replace(&mut link.admission, Admission::Accepted)
+        else {
+            return;
+        };
+        match check.hearsay {
+            None => {
+                link.admission = Admission::Unknown;
+                self.admit(check.newcomer, Some(&check.holder.node), step);
+            }
+            Some(_) if last_heard > check.since => {
+                let rank = check.holder.rank.saturating_add(1);
+                self.accept(check.newcomer, rank, step);
+            }
+            Some(record) => self.apply(record.into_member(), true, step),
         }
     }
 
     /// An answer came: if the holder of a name was asked, the name is taken.
     pub(super) fn name_is_alive(&mut self, holder: &NodeRef, nonce: u64, step: &mut Step<'_>) {
-        let newcomer = self.links.iter().find_map(|(node, link)| {
-            let is_asked = matches!(&link.admission,
-                Admission::Checking(check) if check.nonce == nonce && check.holder == *holder);
-            is_asked.then(|| node.clone())
-        });
-        let by = self
-            .known_active(holder)
-            .map(|member| member.id().contact());
-        if let (Some(newcomer), Some(by)) = (newcomer, by) {
+        let newcomer = self
+            .links
+            .iter()
+            .find_map(|(node, link)| match &link.admission {
+                Admission::Checking(check)
+                    if check.nonce == nonce && check.holder.node == *holder =>
+                {
+                    let is_valid = check.hearsay.is_some() || self.is_up(holder);
+                    is_valid.then(|| (node.clone(), check.holder.contact()))
+                }
+                Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
+            });
+        if let Some((newcomer, by)) = newcomer {
             self.refuse(&newcomer, by, step);
         }
     }
@@ -229,7 +292,9 @@ impl Swim {
             .links
             .iter()
             .filter_map(|(node, link)| match &link.admission {
-                Admission::Checking(check) if check.holder == *holder => {
+                Admission::Checking(check)
+                    if check.holder.node == *holder && check.hearsay.is_none() =>
+                {
                     let is_over = known
                         .as_ref()
                         .is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));

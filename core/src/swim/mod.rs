@@ -261,10 +261,11 @@ impl Swim {
     }
 
     fn packet(&mut self, from: &NodeRef, bytes: &[u8], step: &mut Step<'_>) {
-        let Some(link) = self.links.get(from) else {
+        let Some(link) = self.links.get_mut(from) else {
             self.rejected_packets_count += 1;
             return;
         };
+        link.last_heard = step.now;
         let is_member_link = link.is_accepted() && self.final_evidence(from).is_none();
         let Some(message) = Message::decode(bytes) else {
             self.rejected_packets_count += 1;
