@@ -133,12 +133,12 @@ impl fmt::Display for NodeRef {
     }
 }
 
-/// A node and where it listens.
+/// A node and where to reach it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Contact {
-    /// The node at its incarnation.
+    /// The node.
     pub node: NodeRef,
-    /// `host:port` it told its peers to dial.
+    /// The `host:port` it tells its peers.
     pub address: String,
 }
 

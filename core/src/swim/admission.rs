@@ -30,7 +30,7 @@ pub(super) enum Admission {
     /// It did not say hello yet.
     Unknown,
     /// Another incarnation holds its name; that one is being asked.
-    Checking(NameCheck),
+    Checking(Box<NameCheck>),
     /// It is, or was, a member.
     Accepted,
 }
@@ -208,14 +208,14 @@ impl Swim {
         let node = newcomer.id.node.clone();
         let nonce = self.next_nonce();
         if let Some(link) = self.links.get_mut(&node) {
-            link.admission = Admission::Checking(NameCheck {
+            link.admission = Admission::Checking(Box::new(NameCheck {
                 nonce,
                 holder,
                 newcomer,
                 probes_left: NAME_PROBES_COUNT,
                 since: step.now,
                 hearsay,
-            });
+            }));
             self.step_name_check(&node, nonce, step);
         }
     }
@@ -230,12 +230,13 @@ impl Swim {
             return;
         }
         let holder = check.holder.node.clone();
+        let is_member_asked_too = check.hearsay.is_some();
         if check.probes_left > 0 {
             check.probes_left -= 1;
             let pause = NAME_CHECK / NAME_PROBES_COUNT;
             self.timers
                 .add(step.now + pause, Due::NameCheck(node.clone(), nonce));
-            if self.ask_widely(&holder, nonce, step) {
+            if self.ask_widely(&holder, nonce, step) || is_member_asked_too {
                 return;
             }
         }
