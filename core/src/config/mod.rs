@@ -1,4 +1,23 @@
 //! The configuration of a hub and of its node: one document for every language.
+//!
+//! [`HubConfig::new`] and the `with_` methods make one in Rust, [`HubConfig::from_json`] reads the document.
+//! Defaults and ranges are in one table, from which docs/configuration.md is generated.
+
+mod builder;
+mod defaults;
+mod document;
+mod node;
+mod options;
+mod parse;
+mod problem;
+mod reader;
+mod strategies;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use options::{OptionInfo, options};
+pub use problem::Problem;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,3 +1,19 @@
 //! The host side: calls, their queue, and the in-process host for Rust children.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads and clocks, and shares state with its callers"
+)]
+
 pub mod call;
+mod cell;
+pub mod child;
+pub mod context;
+pub(crate) mod local;
+pub(crate) mod pool;
+pub mod queue;
+
+pub use child::{Body, Child, Kind, KindFn, kind_fn};
+pub use context::Context;
+pub use queue::{HostItem, HostQueue};

@@ -70,30 +70,19 @@ impl Swim {
         let again = Due::Hello(peer.clone(), link.session);
         self.timers.add(step.now + link.next_hello_after, again);
         link.next_hello_after = (link.next_hello_after * 2).min(LONGEST_HELLO_PAUSE);
-        let hello = Hello {
-            me,
-            is_established,
-            has_heard_you,
-        };
+        let hello = Hello { me, is_established, has_heard_you };
         self.send(peer, &Message::Hello(hello), step);
     }
 
     pub(super) fn repeat_hello(&mut self, peer: &NodeRef, session: u64, step: &mut Step<'_>) {
-        let is_due = self
-            .links
-            .get(peer)
-            .is_some_and(|link| link.session == session && !link.is_welcomed);
+        let is_due = self.links.get(peer).is_some_and(|link| link.session == session && !link.is_welcomed);
         if is_due && !self.is_going() {
             self.say_hello(peer, step);
         }
     }
 
     pub(super) fn hello(&mut self, from: &NodeRef, hello: Hello, step: &mut Step<'_>) {
-        let Hello {
-            me: record,
-            is_established,
-            has_heard_you,
-        } = hello;
+        let Hello { me: record, is_established, has_heard_you } = hello;
         if record.id.node != *from || record.condition != Condition::Alive {
             self.rejected_packets_count += 1;
             return;
@@ -122,20 +111,10 @@ impl Swim {
 
     /// Two living nodes with this node's name. Both ends decide by the same facts, so exactly one goes: the
     /// newcomer; of two members the one that was replaced; of two newcomers the later one.
-    fn settle_own_name(
-        &mut self,
-        from: &NodeRef,
-        record: &Record,
-        is_established: bool,
-        step: &mut Step<'_>,
-    ) {
-        let am_established = self
-            .links
-            .get(from)
-            .is_some_and(|link| link.told_established);
+    fn settle_own_name(&mut self, from: &NodeRef, record: &Record, is_established: bool, step: &mut Step<'_>) {
+        let am_established = self.links.get(from).is_some_and(|link| link.told_established);
         let me = self.foca.identity();
-        let am_later =
-            (me.rank, me.node.incarnation) > (record.id.rank, record.id.node.incarnation);
+        let am_later = (me.rank, me.node.incarnation) > (record.id.rank, record.id.node.incarnation);
         let stays = match (am_established, is_established) {
             (true, false) => true,
             (false, true) => false,
@@ -221,9 +200,7 @@ impl Swim {
     }
 
     pub(super) fn step_name_check(&mut self, node: &NodeRef, nonce: u64, step: &mut Step<'_>) {
-        let Some(Admission::Checking(check)) =
-            self.links.get_mut(node).map(|link| &mut link.admission)
-        else {
+        let Some(Admission::Checking(check)) = self.links.get_mut(node).map(|link| &mut link.admission) else {
             return;
         };
         if check.nonce != nonce {
@@ -315,11 +292,7 @@ impl Swim {
         id.rank = id.rank.max(least_rank);
         let node = id.node.clone();
         if let Some(known) = self.known(&node.name).map(Member::id) {
-            let least = if known.node == node {
-                known.rank
-            } else {
-                known.rank.saturating_add(1)
-            };
+            let least = if known.node == node { known.rank } else { known.rank.saturating_add(1) };
             id.rank = id.rank.max(least);
         }
         let rank = id.rank;
@@ -328,15 +301,8 @@ impl Swim {
             link.admission = Admission::Accepted;
             is_welcomed = link.is_welcomed;
         }
-        self.apply(
-            Member::new(id, newcomer.refutation, State::Alive),
-            true,
-            step,
-        );
-        if self
-            .known_active(&node)
-            .is_some_and(|member| member.state() == State::Suspect)
-        {
+        self.apply(Member::new(id, newcomer.refutation, State::Alive), true, step);
+        if self.known_active(&node).is_some_and(|member| member.state() == State::Suspect) {
             self.remind(&node, step);
         }
         let view_hash = self.view_hash();
@@ -364,13 +330,7 @@ impl Swim {
         }
     }
 
-    pub(super) fn welcomed(
-        &mut self,
-        from: &NodeRef,
-        rank: u64,
-        view_hash: u64,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn welcomed(&mut self, from: &NodeRef, rank: u64, view_hash: u64, step: &mut Step<'_>) {
         let Some(link) = self.links.get_mut(from) else {
             return;
         };

@@ -1,5 +1,16 @@
 //! Versioned messages, codec and limits.
 
+mod describe;
+mod frame;
+mod message;
+
+pub use describe::describe;
+pub(crate) use frame::{Header, Inbox, Outbox, open};
+pub(crate) use message::{
+    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer,
+    Version, Wanted,
+};
+
 /// Largest frame of the control lane, in bytes.
 pub const MAX_CTL_FRAME_BYTES: usize = 64 << 10;
 /// Largest frame of the bulk lane, in bytes.

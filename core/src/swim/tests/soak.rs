@@ -26,16 +26,8 @@ impl Soak {
 
     /// The latest process of a random name.
     fn pick(&mut self) -> Process {
-        let name = self.cluster.nodes[self.rng.random_range(0..NAMES_COUNT)]
-            .contact
-            .node
-            .name
-            .clone();
-        let latest = self
-            .cluster
-            .nodes
-            .iter()
-            .rposition(|node| node.contact.node.name == name);
+        let name = self.cluster.nodes[self.rng.random_range(0..NAMES_COUNT)].contact.node.name.clone();
+        let latest = self.cluster.nodes.iter().rposition(|node| node.contact.node.name == name);
         latest.expect("the name has a process")
     }
 
@@ -90,9 +82,8 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
         soak.cluster.heal();
         soak.cluster.loss_permille = 0;
         // A seed list would find nodes that started during the cut; here they dial once more.
-        let running: Vec<Process> = (0..soak.cluster.nodes.len())
-            .filter(|process| soak.cluster.nodes[*process].is_running)
-            .collect();
+        let running: Vec<Process> =
+            (0..soak.cluster.nodes.len()).filter(|process| soak.cluster.nodes[*process].is_running).collect();
         for pair in running.windows(2) {
             soak.cluster.dial(pair[0], pair[1]);
         }
@@ -106,9 +97,7 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
         assert_eq!(taken, 0, "seed {seed}");
         soak.cluster.log.clear();
         soak.cluster.run(ms(20_000));
-        let changes = soak
-            .cluster
-            .count(|_, effect| matches!(effect, SwimEffect::Up(_) | SwimEffect::Down(..)));
+        let changes = soak.cluster.count(|_, effect| matches!(effect, SwimEffect::Up(_) | SwimEffect::Down(..)));
         assert_eq!(changes, 0, "seed {seed}: calm stays calm");
     }
 }

@@ -1,0 +1,184 @@
+"""The configuration, as values that become the core's one JSON document.
+
+Only what is set is passed on: the core holds the defaults, checks everything and
+reports all problems at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from process_hub._durations import Duration, config_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Option:
+    """One tagged object of the document; durations end in ``_ms`` there."""
+
+    _type: ClassVar[str]
+    _durations: ClassVar[frozenset[str]] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the document: what was set, and nothing else."""
+        document: dict[str, Any] = {"type": self._type}
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value is None:
+                continue
+            if option.name in self._durations:
+                document[f"{option.name}_ms"] = config_ms(value)
+            else:
+                document[option.name] = value
+        return document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Singularity(_Option):
+    """One instance of each child."""
+
+    _type = "singularity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColdSwap(_Option):
+    """Children move by stopping, then starting.
+
+    `handover` takes the state along; `handover_data_wait` bounds giving it.
+    """
+
+    _type = "cold_swap"
+    _durations = frozenset({"handover_data_wait"})
+
+    handover: bool | None = None
+    handover_data_wait: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HotSwap(_Option):
+    """Children move by starting, handing over, then stopping.
+
+    Attributes
+    ----------
+    handover
+        Whether the state goes along.
+    retention
+        How long an outgoing instance whose state was not delivered lives on.
+    confirm_handover
+        Whether ``children_migrated`` waits for `Child.alter_handover_state`.
+    handover_data_wait
+        How long ending `run` and giving the state may take together.
+    child_migration_timeout
+        How long the new instance may take to start.
+    """
+
+    _type = "hot_swap"
+    _durations = frozenset(
+        {"retention", "handover_data_wait", "child_migration_timeout"}
+    )
+
+    handover: bool | None = None
+    retention: Duration | None = None
+    confirm_handover: bool | None = None
+    handover_data_wait: Duration | None = None
+    child_migration_timeout: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PubSub(_Option):
+    """The registry travels as deltas to every member, and digests at an interval."""
+
+    _type = "pub_sub"
+    _durations = frozenset({"sync_interval"})
+
+    sync_interval: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Divergence(_Option):
+    """Both sides of a partition run everything, and merge when it heals."""
+
+    _type = "divergence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsistentHashing(_Option):
+    """Children are shared out by weighted rendezvous hashing."""
+
+    _type = "consistent_hashing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart:
+    """The restart budget of each child; past it the child is quarantined."""
+
+    max_restarts: int | None = None
+    window: Duration | None = None
+    backoff: tuple[Duration, Duration] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the document."""
+        document: dict[str, Any] = {}
+        if self.max_restarts is not None:
+            document["max_restarts"] = self.max_restarts
+        if self.window is not None:
+            document["window_ms"] = config_ms(self.window)
+        if self.backoff is not None:
+            document["backoff_ms"] = [config_ms(pause) for pause in self.backoff]
+        return document
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeySecurity:
+    """Nodes prove a shared key: lines of 64 hex digits in a file of mode 0600."""
+
+    key_file: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the document."""
+        return {"mode": "key", "key_file": str(self.key_file)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InsecurePlaintext:
+    """No authentication and no encryption: for networks that are secured otherwise."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of the document."""
+        return {"mode": "insecure_plaintext"}
+
+
+_DURATIONS = frozenset(
+    {
+        "hubs_discover_interval",
+        "deadlock_recovery_timeout",
+        "migration_base_timeout",
+        "shutdown_timeout",
+    }
+)
+
+
+def document(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of the document that these keyword options make."""
+    return {
+        (f"{name}_ms" if name in _DURATIONS else name): (
+            config_ms(value) if name in _DURATIONS else to_json(value)
+        )
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def to_json(value: Any) -> Any:
+    """Return a configuration value in the form the document has it in."""
+    if hasattr(value, "to_json"):
+        return value.to_json()
+    if isinstance(value, timedelta):
+        return config_ms(value)
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return [to_json(item) for item in value]
+    return value

@@ -1,0 +1,140 @@
+"""The kinds a hub can run."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from process_hub._child import Child, Codec, Kind
+from process_hub._native import Payload
+from process_hub.errors import InvalidArgumentError, NotEncodableError
+
+_LOGGER = logging.getLogger("process_hub")
+_CALLBACKS = (
+    "start",
+    "run",
+    "handle",
+    "redundancy_signal",
+    "handover_start",
+    "prepare_handover_state",
+    "alter_handover_state",
+    "resolve_conflict",
+    "stop",
+)
+_HANDOVER_CALLBACKS = (
+    "handover_start",
+    "prepare_handover_state",
+    "alter_handover_state",
+)
+
+
+class Registered:
+    """What the host needs to know of a kind, looked up once."""
+
+    __slots__ = ("asynchronous", "codec", "make", "name", "overridden", "stateless")
+
+    def __init__(self, name: str, code: type[Child] | Kind) -> None:
+        kind = code if isinstance(code, Kind) else Kind(code)
+        if not (isinstance(kind.child, type) and issubclass(kind.child, Child)):
+            message = f"the code of kind {name!r} must be a subclass of Child or a Kind"
+            raise InvalidArgumentError(f"{message}, not {code!r}", operation="register")
+        self.name = name
+        self.make: Callable[[], Child] = kind.factory or kind.child
+        self.codec = kind.codec
+        self.stateless = kind.child.stateless
+        methods = {name: getattr(kind.child, name) for name in _CALLBACKS}
+        self.overridden = frozenset(
+            name for name, method in methods.items() if method is not vars(Child)[name]
+        )
+        self.asynchronous = frozenset(
+            name
+            for name, method in methods.items()
+            if inspect.iscoroutinefunction(method)
+        )
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there is something to hand over, and so to lose."""
+        return not self.stateless or "prepare_handover_state" in self.overridden
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the children have a body."""
+        return "run" in self.overridden
+
+    def info(self) -> tuple[str, bool, bool]:
+        """Return what the core needs to know."""
+        return (self.name, self.has_state, self.has_run)
+
+
+class Kinds:
+    """The kinds of one hub, and the codecs of their values."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, Registered] = {}
+        self.codecs: dict[str, Codec] = {}
+        self._has_warned = False
+
+    def register(
+        self, name: str, code: type[Child] | Kind, *, has_handover: bool
+    ) -> Registered:
+        """Add a kind; warn, once, if its hand-over callbacks are never called."""
+        kind = Registered(name, code)
+        self._kinds[name] = kind
+        if kind.codec is not None:
+            self.codecs[kind.codec.content_type] = kind.codec
+        unused = sorted(kind.overridden.intersection(_HANDOVER_CALLBACKS))
+        if unused and not has_handover and not self._has_warned:
+            self._has_warned = True
+            _LOGGER.warning(
+                "kind %r has %s, but this hub's migration never calls it: "
+                "set the option `handover=True` of ColdSwap or HotSwap",
+                name,
+                ", ".join(unused),
+            )
+        return kind
+
+    def get(self, name: str) -> Registered | None:
+        """Return the kind of this name."""
+        return self._kinds.get(name)
+
+    def infos(self) -> list[tuple[str, bool, bool]]:
+        """Return what the core needs to know of each kind."""
+        return [kind.info() for kind in self._kinds.values()]
+
+    def encode_for(self, kind: str | None, value: Any) -> Any:
+        """Write a value for a child of this kind, if the kind has a codec."""
+        registered = self._kinds.get(kind) if kind is not None else None
+        if registered is None or registered.codec is None:
+            return value
+        return encode_with(registered.codec, value)
+
+    def decode(self, value: Any) -> Any:
+        """Read a value that no kind was given for; what nobody reads stays."""
+        if type(value) is Payload:
+            codec = self.codecs.get(value.content_type)
+            if codec is not None:
+                return codec.decode(value.data)
+        return value
+
+
+def encode_with(codec: Codec, value: Any) -> Payload:
+    """Write a value with a codec.
+
+    Raises
+    ------
+    NotEncodableError
+        If the codec fails.
+    """
+    try:
+        return Payload(codec.encode(value), codec.content_type)
+    except Exception as error:
+        message = f"$: the codec {codec.content_type} failed: {error!r}"
+        raise NotEncodableError(message, operation="encode") from error
+
+
+def has_handover(migration: Any) -> bool:
+    """Whether this part of the configuration has `handover` on."""
+    return isinstance(migration, Mapping) and migration.get("handover") is True

@@ -1,0 +1,66 @@
+"""What is needed to start a child anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from process_hub._durations import Duration, config_ms
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """A child to start: on any node that registered its kind.
+
+    Attributes
+    ----------
+    id
+        Unique in the hub, 1 to 255 bytes.
+    kind
+        The name under which nodes registered the code.
+    args
+        The argument of `Child.start`: JSON-compatible or `bytes`.
+    metadata
+        Free; the key ``tag`` is what `tag_query` looks for.
+    restart
+        What an exit does: always restart, after a crash only, or never.
+    on_error
+        What an exception in `Child.handle` does to the instance.
+    require
+        Labels a node must have to be given the child.
+    shutdown
+        Longest time of `Child.stop`.
+    """
+
+    id: str
+    kind: str
+    args: Any = None
+    metadata: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    restart: Literal["permanent", "transient", "temporary"] = field(
+        default="permanent", kw_only=True
+    )
+    on_error: Literal["continue", "restart"] = field(default="continue", kw_only=True)
+    require: Mapping[str, str] | None = field(default=None, kw_only=True)
+    shutdown: Duration = field(default=5.0, kw_only=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as the document every language reads."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "args": self.args,
+            "metadata": dict(self.metadata or {}),
+            "restart": self.restart,
+            "on_error": self.on_error,
+            "require": dict(self.require or {}),
+            "shutdown_ms": config_ms(self.shutdown),
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> ChildSpec:
+        """Read a spec back from its document, as the core wrote it."""
+        options = dict(document)
+        if "shutdown_ms" in options:
+            options["shutdown"] = options.pop("shutdown_ms") / 1000
+        return ChildSpec(**options)

@@ -1,0 +1,232 @@
+//! The host's end: pull an item, run it in Python, complete it.
+
+use std::time::Duration;
+
+use process_hub::error::ErrorKind;
+use process_hub::host::call::{HostAnswer, HostFailure, InstanceEvent};
+use process_hub::host::queue::HostItem;
+use process_hub::ids::{CallNumber, InstanceId};
+use process_hub::payload::Payload;
+use process_hub::time::Timestamp;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::{Inner, NativeHub};
+use crate::decode::from_json;
+use crate::encode::encode;
+use crate::errors::invalid_argument;
+use crate::pool::{Turn, Worker};
+use crate::{items, spec};
+
+/// How long a thread waits in the queue before it asks the pool again.
+const PULL: Duration = Duration::from_secs(5);
+
+enum Pulled {
+    Item(HostItem),
+    AddThread,
+    Closed,
+}
+
+impl Inner {
+    /// The next item for `worker`. Detaches from the interpreter only when it has to wait.
+    fn next<'py>(&self, py: Python<'py>, worker: Worker) -> PyResult<Bound<'py, PyTuple>> {
+        let at_once = match self.pool.resume(worker) {
+            true => self.queue.next_call(Duration::ZERO),
+            false => None,
+        };
+        let pulled = match at_once {
+            Some(item) => Pulled::Item(item),
+            None => py.detach(|| self.pull(worker)),
+        };
+        match pulled {
+            Pulled::Item(item) => self.begin(py, worker, item),
+            Pulled::AddThread => items::add_thread(py),
+            Pulled::Closed => items::closed(py),
+        }
+    }
+
+    fn pull(&self, worker: Worker) -> Pulled {
+        loop {
+            match self.pool.wait(worker) {
+                Turn::AddThread => return Pulled::AddThread,
+                Turn::Closed => return Pulled::Closed,
+                Turn::Pull => {
+                    if let Some(item) = self.queue.next_call(PULL) {
+                        return Pulled::Item(item);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin<'py>(&self, py: Python<'py>, worker: Worker, item: HostItem) -> PyResult<Bound<'py, PyTuple>> {
+        match item {
+            HostItem::Call(call) => {
+                self.pool.begin(worker, call.deadline);
+                items::call(py, &call).or_else(|error| {
+                    let failure = HostFailure::new(format!("the call has no Python form: {error}"));
+                    self.queue.complete(call.number, HostAnswer::Failed(failure));
+                    items::nothing(py)
+                })
+            }
+            HostItem::Completed(request, answer) => {
+                self.pool.begin(worker, Timestamp::NEVER);
+                let refused = self.refused.lock().remove(&request).unwrap_or_default();
+                items::completed(py, request, answer, refused)
+            }
+            // Hooks are pulled by a thread of their own.
+            HostItem::Hook(_) => items::nothing(py),
+            HostItem::Closed => {
+                self.pool.close();
+                items::closed(py)
+            }
+        }
+    }
+
+    fn complete(&self, number: u64, value: &Bound<'_, PyAny>) {
+        let answer = match encode(value) {
+            Ok(payload) => HostAnswer::Done(Some(payload)),
+            Err(fault) => HostAnswer::Failed(HostFailure {
+                kind: Some(ErrorKind::NotEncodable),
+                ..HostFailure::new(fault.into_error("complete").message)
+            }),
+        };
+        self.queue.complete(CallNumber(number), answer);
+    }
+
+    fn fail(&self, number: u64, message: String, trace: Option<String>, kind: Option<&str>) {
+        let kind = kind.and_then(|name| {
+            let mut all = ErrorKind::ALL.iter().copied();
+            all.find(|kind| kind.name() == name)
+        });
+        let failure = HostFailure { message, trace, kind };
+        self.queue.complete(CallNumber(number), HostAnswer::Failed(failure));
+    }
+}
+
+#[pymethods]
+impl NativeHub {
+    /// Counts a thread that is about to start and numbers it.
+    fn add_thread(&self, py: Python<'_>) -> PyResult<Worker> {
+        Ok(self.inner(py, "add_thread")?.pool.add_thread())
+    }
+
+    /// Takes back [`Self::add_thread`]: the thread could not start.
+    fn remove_thread(&self, py: Python<'_>) -> PyResult<()> {
+        self.inner(py, "remove_thread")?.pool.remove_thread();
+        Ok(())
+    }
+
+    /// The next item for a thread, waiting for it.
+    fn next_item<'py>(&self, py: Python<'py>, worker: Worker) -> PyResult<Bound<'py, PyTuple>> {
+        self.inner(py, "next_item")?.next(py, worker)
+    }
+
+    /// Completes a call with a value, then pulls. A value that cannot be encoded fails the call.
+    fn complete_and_next<'py>(
+        &self,
+        py: Python<'py>,
+        worker: Worker,
+        number: u64,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let inner = self.inner(py, "complete")?;
+        inner.complete(number, value);
+        inner.next(py, worker)
+    }
+
+    /// Completes a call without a value, then pulls.
+    fn done_and_next<'py>(&self, py: Python<'py>, worker: Worker, number: u64) -> PyResult<Bound<'py, PyTuple>> {
+        let inner = self.inner(py, "complete")?;
+        inner.queue.complete(CallNumber(number), HostAnswer::Done(None));
+        inner.next(py, worker)
+    }
+
+    /// Completes a call as failed, then pulls.
+    fn fail_and_next<'py>(
+        &self,
+        py: Python<'py>,
+        worker: Worker,
+        number: u64,
+        message: String,
+        trace: Option<String>,
+        kind: Option<&str>,
+    ) -> PyResult<Bound<'py, PyTuple>> {
+        let inner = self.inner(py, "complete")?;
+        inner.fail(number, message, trace, kind);
+        inner.next(py, worker)
+    }
+
+    /// Completes a call with a value. A value that cannot be encoded fails the call.
+    fn complete(&self, py: Python<'_>, number: u64, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.inner(py, "complete")?.complete(number, value);
+        Ok(())
+    }
+
+    /// Completes a call without a value.
+    fn done(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        self.inner(py, "complete")?.queue.complete(CallNumber(number), HostAnswer::Done(None));
+        Ok(())
+    }
+
+    /// Completes `ALTER_SPEC` with the document of the spec.
+    fn complete_json(&self, py: Python<'_>, number: u64, document: String) -> PyResult<()> {
+        let answer: Payload = spec::altered(document);
+        self.inner(py, "complete")?.queue.complete(CallNumber(number), HostAnswer::Done(Some(answer)));
+        Ok(())
+    }
+
+    /// Completes a call as failed.
+    fn fail(
+        &self,
+        py: Python<'_>,
+        number: u64,
+        message: String,
+        trace: Option<String>,
+        kind: Option<&str>,
+    ) -> PyResult<()> {
+        self.inner(py, "complete")?.fail(number, message, trace, kind);
+        Ok(())
+    }
+
+    /// The thread's callback waits for another child. Says whether another thread must be started.
+    fn begin_wait(&self, py: Python<'_>, worker: Worker) -> PyResult<bool> {
+        Ok(self.inner(py, "begin_wait")?.pool.begin_wait(worker))
+    }
+
+    /// The thread's callback goes on.
+    fn end_wait(&self, py: Python<'_>, worker: Worker) -> PyResult<()> {
+        self.inner(py, "end_wait")?.pool.end_wait(worker);
+        Ok(())
+    }
+
+    /// Ends the threads that pull.
+    fn close_threads(&self, py: Python<'_>) -> PyResult<()> {
+        self.inner(py, "close_threads")?.pool.close();
+        Ok(())
+    }
+
+    /// The next hook event, `(name, payload)`, or `None` after the timeout.
+    fn next_hook<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+        let queue = &self.inner(py, "next_hook")?.queue;
+        let Some(event) = py.detach(|| queue.next_hook(Duration::from_millis(timeout_ms))) else {
+            return Ok(None);
+        };
+        Ok(Some((event.name.name(), from_json(py, &event.payload)?)))
+    }
+
+    /// Tells what an instance does of its own accord: `exit`, `stop_self`, `retention_handled`.
+    fn instance_event(&self, py: Python<'_>, instance: u64, what: &str, reason: Option<String>) -> PyResult<()> {
+        let event = match what {
+            "exit" => InstanceEvent::Exit(reason),
+            "stop_self" => InstanceEvent::StopSelf,
+            "retention_handled" => InstanceEvent::RetentionHandled,
+            other => {
+                let message = format!("no instance event is named {other}");
+                return Err(invalid_argument(py, "instance_event", message));
+            }
+        };
+        self.inner(py, what)?.queue.instance_event(InstanceId(instance), event);
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Items of the host queue as tuples that begin with a number; `process_hub/_items.py` names the numbers.
+
+use process_hub::error::Error;
+use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StopReason};
+use process_hub::hub::Answer;
+use process_hub::ids::{ChildId, NodeName, RequestId};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::context::{NativeContext, mode_name};
+use crate::decode::decode;
+use crate::{errors, results, spec};
+
+const NOTHING: u8 = 0;
+const START: u8 = 1;
+const RUN: u8 = 2;
+const CANCEL_RUN: u8 = 3;
+const HANDLE: u8 = 4;
+const PREPARE_STATE: u8 = 5;
+const ALTER_STATE: u8 = 6;
+const RESOLVE_CONFLICT: u8 = 7;
+const REDUNDANCY_SIGNAL: u8 = 8;
+const HANDOVER_START: u8 = 9;
+const SET_EPOCH: u8 = 10;
+const STOP: u8 = 11;
+const DISCARD: u8 = 12;
+const ALTER_SPEC: u8 = 13;
+const COMPLETED: u8 = 14;
+const ADD_THREAD: u8 = 15;
+const CLOSED: u8 = 16;
+
+/// Ask again.
+pub(crate) fn nothing(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    (NOTHING,).into_pyobject(py)
+}
+
+/// Start another thread, then ask again.
+pub(crate) fn add_thread(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    (ADD_THREAD,).into_pyobject(py)
+}
+
+/// The hub ended.
+pub(crate) fn closed(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+    (CLOSED,).into_pyobject(py)
+}
+
+/// The answer of a request: `(COMPLETED, request, error, value)`.
+pub(crate) fn completed<'py>(
+    py: Python<'py>,
+    request: RequestId,
+    answer: Answer,
+    refused: Vec<Error>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let (error, value) = match answer {
+        Ok(outcome) => (None, Some(results::outcome(py, outcome, refused)?)),
+        Err(error) => (Some(errors::exception(py, &error)?), None),
+    };
+    (COMPLETED, request.0, error, value).into_pyobject(py)
+}
+
+/// A call: its operation, its number, its instance, and what belongs to the operation.
+pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py, PyTuple>> {
+    let (number, instance) = (call.number.0, call.instance.0);
+    let plain = |operation: u8| (operation, number, instance).into_pyobject(py);
+    match &call.request {
+        HostRequest::Start(context) => {
+            let args = decode(py, &context.spec.args)?;
+            let kind = context.spec.kind.as_str();
+            let native = NativeContext(context.clone());
+            let child = call.child.as_str();
+            (START, number, instance, child, kind, args, native).into_pyobject(py)
+        }
+        HostRequest::Run => plain(RUN),
+        HostRequest::CancelRun => plain(CANCEL_RUN),
+        HostRequest::Handle { message, chain } => {
+            let message = decode(py, message)?;
+            let waiting = chain.iter().chain([&call.child]).map(ChildId::as_str);
+            let chain = match chain.len() {
+                0 => (call.child.as_str(),).into_pyobject(py)?,
+                _ => PyTuple::new(py, waiting.collect::<Vec<_>>())?,
+            };
+            (HANDLE, number, instance, message, chain).into_pyobject(py)
+        }
+        HostRequest::PrepareState => plain(PREPARE_STATE),
+        HostRequest::AlterState(state) => (ALTER_STATE, number, instance, decode(py, state)?).into_pyobject(py),
+        HostRequest::ResolveConflict(state) => {
+            (RESOLVE_CONFLICT, number, instance, decode(py, state)?).into_pyobject(py)
+        }
+        HostRequest::RedundancySignal(mode) => {
+            (REDUNDANCY_SIGNAL, number, instance, mode_name(*mode)).into_pyobject(py)
+        }
+        HostRequest::HandoverStart(target) => {
+            let (node, epoch, error) = match target {
+                HandoverTarget::Node { node, epoch } => (Some(node.as_str()), Some(epoch.0), None),
+                HandoverTarget::Error(error) => (None, None, Some(error.as_str())),
+            };
+            (HANDOVER_START, number, instance, node, epoch, error).into_pyobject(py)
+        }
+        HostRequest::SetEpoch(epoch) => (SET_EPOCH, number, instance, epoch.0).into_pyobject(py),
+        HostRequest::Stop(reason) => (STOP, number, instance, stop_reason(*reason)).into_pyobject(py),
+        HostRequest::Discard => plain(DISCARD),
+        HostRequest::AlterSpec { spec, nodes } => {
+            let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+            let document = spec::document_text(spec);
+            (ALTER_SPEC, number, instance, document, nodes).into_pyobject(py)
+        }
+    }
+}
+
+const fn stop_reason(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Stopped => "stopped",
+        StopReason::Migrated => "migrated",
+        StopReason::Shutdown => "shutdown",
+        StopReason::Partitioned => "partitioned",
+        StopReason::LostOwnership => "lost_ownership",
+    }
+}

@@ -1,0 +1,210 @@
+//! Makes configurations in Rust: the defaults, and one `with_` per option.
+
+use std::time::Duration;
+
+use super::defaults as table;
+use super::{
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, RestartConfig, Security,
+    Synchronization,
+};
+use crate::error::Error;
+use crate::ids::{HubId, NodeName};
+use crate::spec::ChildSpec;
+
+impl HubConfig {
+    /// The defaults: what the document `{"hub_id": …}` means.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the id is empty or longer than 255 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use process_hub::config::{HubConfig, Migration, NodeConfig};
+    ///
+    /// let node = NodeConfig::default().with_seeds(["127.0.0.1:7400"]);
+    /// let config = HubConfig::new("orders")?
+    ///     .with_node(node)
+    ///     .with_migration(Migration::hot_swap().with_handover(true));
+    /// config.validate()?;
+    /// # Ok::<(), process_hub::error::Error>(())
+    /// ```
+    pub fn new(hub_id: &str) -> Result<Self, Error> {
+        Ok(Self {
+            hub_id: HubId::new(hub_id)?,
+            node: None,
+            child_specs: Vec::new(),
+            redundancy: Redundancy::default(),
+            migration: Migration::default(),
+            synchronization: Synchronization::default(),
+            partition_tolerance: PartitionTolerance::default(),
+            distribution: Distribution::default(),
+            restart: RestartConfig::default(),
+            hubs_discover_interval: table::HUBS_DISCOVER_INTERVAL_MS.default_duration(),
+            deadlock_recovery_timeout: table::DEADLOCK_RECOVERY_TIMEOUT_MS.default_duration(),
+            migration_base_timeout: table::MIGRATION_BASE_TIMEOUT_MS.default_duration(),
+            shutdown_timeout: table::SHUTDOWN_TIMEOUT_MS.default_duration(),
+            host_threads: usize::try_from(table::HOST_THREADS.default).unwrap_or(usize::MAX),
+            profile: Profile::lan(),
+        })
+    }
+}
+
+/// One builder method per field.
+macro_rules! with {
+    ($($(#[$doc:meta])* $method:ident, $field:ident: $kind:ty;)*) => {
+        $(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $method(mut self, $field: $kind) -> Self {
+                self.$field = $field.into();
+                self
+            }
+        )*
+    };
+}
+
+impl HubConfig {
+    with! {
+        /// Makes a node for this hub.
+        with_node, node: NodeConfig;
+        /// Sets the static children.
+        with_child_specs, child_specs: Vec<ChildSpec>;
+        /// Sets how many instances a child has.
+        with_redundancy, redundancy: Redundancy;
+        /// Sets how children move.
+        with_migration, migration: Migration;
+        /// Sets how the registry travels.
+        with_synchronization, synchronization: Synchronization;
+        /// Sets what happens without quorum.
+        with_partition_tolerance, partition_tolerance: PartitionTolerance;
+        /// Sets who runs what.
+        with_distribution, distribution: Distribution;
+        /// Sets the restart budget of each child.
+        with_restart, restart: RestartConfig;
+        /// Sets how often seeds are tried again.
+        with_hubs_discover_interval, hubs_discover_interval: Duration;
+        /// Sets after which time open moves are aborted.
+        with_deadlock_recovery_timeout, deadlock_recovery_timeout: Duration;
+        /// Sets one child's budget from prepare to active.
+        with_migration_base_timeout, migration_base_timeout: Duration;
+        /// Sets the longest time of `stop`.
+        with_shutdown_timeout, shutdown_timeout: Duration;
+        /// Sets how many host threads run synchronous callbacks.
+        with_host_threads, host_threads: usize;
+        /// Sets the timers of failure detection.
+        with_profile, profile: Profile;
+    }
+}
+
+impl NodeConfig {
+    with! {
+        /// Sets the name.
+        with_name, name: NodeName;
+        /// Sets where to listen: `host:port`, port 0 takes a free one.
+        with_listen, listen: &str;
+        /// Sets the address told to peers.
+        with_advertise, advertise: String;
+        /// Sets how peers prove themselves.
+        with_security, security: Security;
+        /// Sets the share of the children, relative to the other nodes.
+        with_weight, weight: f64;
+    }
+
+    /// Sets where other nodes may be.
+    #[must_use]
+    pub fn with_seeds<T: Into<String>>(mut self, seeds: impl IntoIterator<Item = T>) -> Self {
+        self.seeds = seeds.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a label.
+    #[must_use]
+    pub fn with_label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            name: None,
+            listen: table::DEFAULT_LISTEN.into(),
+            advertise: None,
+            seeds: Vec::new(),
+            security: Security::default(),
+            labels: std::collections::BTreeMap::new(),
+            weight: table::DEFAULT_WEIGHT,
+        }
+    }
+}
+
+impl Default for RestartConfig {
+    fn default() -> Self {
+        Self {
+            max_restarts: u32::try_from(table::MAX_RESTARTS.default).unwrap_or(u32::MAX),
+            window: table::RESTART_WINDOW_MS.default_duration(),
+            backoff: (Duration::from_millis(table::BACKOFF_FIRST_MS), Duration::from_millis(table::BACKOFF_LONGEST_MS)),
+        }
+    }
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self::lan()
+    }
+}
+
+impl Default for Synchronization {
+    fn default() -> Self {
+        Self::PubSub { sync_interval: table::SYNC_INTERVAL_MS.default_duration() }
+    }
+}
+
+impl Default for Migration {
+    fn default() -> Self {
+        Self::cold_swap()
+    }
+}
+
+impl Migration {
+    /// Stop, then start, with the defaults.
+    #[must_use]
+    pub const fn cold_swap() -> Self {
+        Self::ColdSwap {
+            handover: table::HANDOVER.default,
+            handover_data_wait: table::HANDOVER_DATA_WAIT_MS.default_duration(),
+        }
+    }
+
+    /// Start, hand over, stop, with the defaults.
+    #[must_use]
+    pub const fn hot_swap() -> Self {
+        Self::HotSwap {
+            retention: table::RETENTION_MS.default_duration(),
+            handover: table::HANDOVER.default,
+            confirm_handover: table::CONFIRM_HANDOVER.default,
+            handover_data_wait: table::HANDOVER_DATA_WAIT_MS.default_duration(),
+            child_migration_timeout: table::CHILD_MIGRATION_TIMEOUT_MS.default_duration(),
+        }
+    }
+
+    /// Sets whether the state goes along.
+    #[must_use]
+    pub fn with_handover(mut self, has_handover: bool) -> Self {
+        match &mut self {
+            Self::ColdSwap { handover, .. } | Self::HotSwap { handover, .. } => {
+                *handover = has_handover;
+            }
+        }
+        self
+    }
+
+    /// Whether the state goes along.
+    #[must_use]
+    pub const fn has_handover(&self) -> bool {
+        match self {
+            Self::ColdSwap { handover, .. } | Self::HotSwap { handover, .. } => *handover,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Writes a configuration as its JSON document.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, Security, Synchronization,
+};
+
+impl HubConfig {
+    /// The document [`Self::from_json`] reads, with every option spelled out.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut document = json!({
+            "hub_id": self.hub_id,
+            "child_specs": self.child_specs.iter().map(crate::spec::ChildSpec::to_json).collect::<Vec<_>>(),
+            "redundancy": redundancy(&self.redundancy),
+            "migration": migration(&self.migration),
+            "synchronization": synchronization(&self.synchronization),
+            "partition_tolerance": partition_tolerance(&self.partition_tolerance),
+            "distribution": distribution(&self.distribution),
+            "restart": {
+                "max_restarts": self.restart.max_restarts,
+                "window_ms": ms(self.restart.window),
+                "backoff_ms": [ms(self.restart.backoff.0), ms(self.restart.backoff.1)],
+            },
+            "hubs_discover_interval_ms": ms(self.hubs_discover_interval),
+            "deadlock_recovery_timeout_ms": ms(self.deadlock_recovery_timeout),
+            "migration_base_timeout_ms": ms(self.migration_base_timeout),
+            "shutdown_timeout_ms": ms(self.shutdown_timeout),
+            "host_threads": self.host_threads,
+            "profile": profile(&self.profile),
+        });
+        if let (Some(node), Some(object)) = (&self.node, document.as_object_mut()) {
+            object.insert("node".into(), node_document(node));
+        }
+        document
+    }
+}
+
+/// Whole milliseconds; options are below a day, so nothing is cut off.
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn redundancy(redundancy: &Redundancy) -> Value {
+    match redundancy {
+        Redundancy::Singularity => json!({"type": "singularity"}),
+    }
+}
+
+fn migration(migration: &Migration) -> Value {
+    match migration {
+        Migration::ColdSwap { handover, handover_data_wait } => json!({
+            "type": "cold_swap",
+            "handover": handover,
+            "handover_data_wait_ms": ms(*handover_data_wait),
+        }),
+        Migration::HotSwap { retention, handover, confirm_handover, handover_data_wait, child_migration_timeout } => {
+            json!({
+                "type": "hot_swap",
+                "retention_ms": ms(*retention),
+                "handover": handover,
+                "confirm_handover": confirm_handover,
+                "handover_data_wait_ms": ms(*handover_data_wait),
+                "child_migration_timeout_ms": ms(*child_migration_timeout),
+            })
+        }
+    }
+}
+
+fn synchronization(synchronization: &Synchronization) -> Value {
+    match synchronization {
+        Synchronization::PubSub { sync_interval } => {
+            json!({"type": "pub_sub", "sync_interval_ms": ms(*sync_interval)})
+        }
+    }
+}
+
+fn partition_tolerance(partition_tolerance: &PartitionTolerance) -> Value {
+    match partition_tolerance {
+        PartitionTolerance::Divergence => json!({"type": "divergence"}),
+    }
+}
+
+fn distribution(distribution: &Distribution) -> Value {
+    match distribution {
+        Distribution::ConsistentHashing => json!({"type": "consistent_hashing"}),
+    }
+}
+
+fn profile(profile: &Profile) -> Value {
+    json!({
+        "probe_period_ms": ms(profile.probe_period),
+        "probe_timeout_ms": ms(profile.probe_timeout),
+        "suspicion_ms": ms(profile.suspicion),
+        "verify_ms": ms(profile.verify),
+        "gossip_ms": ms(profile.gossip),
+        "view_debounce_ms": ms(profile.view_debounce),
+    })
+}
+
+fn node_document(node: &NodeConfig) -> Value {
+    let security = match &node.security {
+        Security::UserKey => json!({"mode": "key"}),
+        Security::Key { key_file } => {
+            json!({"mode": "key", "key_file": key_file.to_string_lossy()})
+        }
+        Security::InsecurePlaintext => json!({"mode": "insecure_plaintext"}),
+    };
+    json!({
+        "name": node.name,
+        "listen": node.listen,
+        "advertise": node.advertise,
+        "seeds": node.seeds,
+        "security": security,
+        "labels": node.labels,
+        "weight": node.weight,
+    })
+}

@@ -1,0 +1,82 @@
+//! Reads the five strategy families of the document.
+
+use super::defaults as table;
+use super::problem::Problems;
+use super::reader::Section;
+use super::{Distribution, Migration, PartitionTolerance, Redundancy, Synchronization};
+
+/// Options that only `hot_swap` has.
+const HOT_SWAP_ONLY: &[&str] =
+    &[table::RETENTION_MS.path, table::CONFIRM_HANDOVER.path, table::CHILD_MIGRATION_TIMEOUT_MS.path];
+
+/// Opens a family whose types have no options in this version.
+///
+/// The options of a type this version does not have are left alone: that the type is missing says enough.
+fn read_type(family: &'static table::Family, root: &mut Section<'_>, problems: &mut Problems) -> Option<&'static str> {
+    let mut section = root.section(family.key, problems)?;
+    let found = section.strategy_type(family, problems)?;
+    section.finish(problems);
+    Some(found)
+}
+
+pub(super) fn redundancy(root: &mut Section<'_>, problems: &mut Problems) -> Redundancy {
+    read_type(&table::REDUNDANCY, root, problems);
+    Redundancy::Singularity
+}
+
+pub(super) fn partition_tolerance(root: &mut Section<'_>, problems: &mut Problems) -> PartitionTolerance {
+    read_type(&table::PARTITION_TOLERANCE, root, problems);
+    PartitionTolerance::Divergence
+}
+
+pub(super) fn distribution(root: &mut Section<'_>, problems: &mut Problems) -> Distribution {
+    read_type(&table::DISTRIBUTION, root, problems);
+    Distribution::ConsistentHashing
+}
+
+pub(super) fn synchronization(root: &mut Section<'_>, problems: &mut Problems) -> Synchronization {
+    let default = Synchronization::default();
+    let Some(mut section) = root.section(table::SYNCHRONIZATION.key, problems) else {
+        return default;
+    };
+    if section.strategy_type(&table::SYNCHRONIZATION, problems).is_none() {
+        return default;
+    }
+    let sync_interval = section.duration(&table::SYNC_INTERVAL_MS, problems);
+    section.finish(problems);
+    Synchronization::PubSub { sync_interval }
+}
+
+pub(super) fn migration(root: &mut Section<'_>, problems: &mut Problems) -> Migration {
+    let default = Migration::default();
+    let Some(mut section) = root.section(table::MIGRATION.key, problems) else {
+        return default;
+    };
+    let Some(name) = section.strategy_type(&table::MIGRATION, problems) else {
+        return default;
+    };
+    let handover = section.flag(&table::HANDOVER, problems);
+    let handover_data_wait = section.duration(&table::HANDOVER_DATA_WAIT_MS, problems);
+    let migration = if name == "hot_swap" {
+        Migration::HotSwap {
+            retention: section.duration(&table::RETENTION_MS, problems),
+            handover,
+            confirm_handover: section.flag(&table::CONFIRM_HANDOVER, problems),
+            handover_data_wait,
+            child_migration_timeout: section.duration(&table::CHILD_MIGRATION_TIMEOUT_MS, problems),
+        }
+    } else {
+        refuse_hot_swap_options(&mut section, problems);
+        Migration::ColdSwap { handover, handover_data_wait }
+    };
+    section.finish(problems);
+    migration
+}
+
+fn refuse_hot_swap_options(section: &mut Section<'_>, problems: &mut Problems) {
+    for path in HOT_SWAP_ONLY {
+        if section.value(super::reader::last_key(path)).is_some() {
+            problems.add(*path, "is an option of hot_swap, not of cold_swap");
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Tests of the configuration's reader, writer and table.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::defaults::{Entry, TABLE};
+use super::*;
+use crate::error::ErrorKind;
+
+fn paths(document: &Value) -> Vec<String> {
+    let problems = HubConfig::check_json(document).expect_err("the document is refused");
+    problems.into_iter().map(|problem| problem.path).collect()
+}
+
+fn problem_at(document: &Value, path: &str) -> String {
+    let problems = HubConfig::check_json(document).expect_err("the document is refused");
+    let found: Vec<_> = problems.iter().filter(|p| p.path == path).collect();
+    assert_eq!(found.len(), 1, "one problem at {path} among {problems:?}");
+    found[0].what.clone()
+}
+
+/// A document with `value` at the dotted `path`, valid but for that.
+fn document_with(path: &str, value: Value) -> Value {
+    let mut document = json!({"hub_id": "orders"});
+    if path.starts_with("migration.") {
+        document["migration"] = json!({"type": "hot_swap"});
+    } else if path.starts_with("synchronization.") {
+        document["synchronization"] = json!({"type": "pub_sub"});
+    }
+    let pointer = format!("/{}", path.replace('.', "/"));
+    let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a slash");
+    if !parent.is_empty() && document.pointer(parent).is_none() {
+        document[&parent[1..]] = json!({});
+    }
+    document.pointer_mut(parent).expect("the parent was made")[key] = value;
+    document
+}
+
+#[test]
+fn three_mistakes_then_one_error_lists_all_three_with_paths() {
+    let document = json!({
+        "hub_id": "orders",
+        "migration": {"type": "hot_swap", "retention": 5000},
+        "node": {"listen": "0.0.0.0:7400"},
+        "host_threads": "eight",
+    });
+    let error = HubConfig::from_json(&document).expect_err("three mistakes");
+    assert_eq!(error.kind, ErrorKind::InvalidConfig);
+    assert_eq!(error.kind.number(), 1002);
+    for part in [
+        "has 3 problems",
+        "migration.retention: is not an option; did you mean `retention_ms`?",
+        "node.listen: 0.0.0.0 is no loopback address",
+        "host_threads: must be a whole number (1 to 1024), not \"eight\"",
+    ] {
+        assert!(error.message.contains(part), "{part:?} in {:?}", error.message);
+    }
+}
+
+#[test]
+fn only_a_hub_id_then_every_default_of_new() {
+    let read = HubConfig::from_json(&json!({"hub_id": "orders"})).expect("valid");
+    assert_eq!(read, HubConfig::new("orders").expect("valid id"));
+    assert_eq!(read.validate(), Ok(()));
+}
+
+#[test]
+fn defaults_of_the_contract_then_equal_to_new() {
+    // The values api.md §1 promises, written out here once more on purpose.
+    let contract = json!({
+        "hub_id": "orders",
+        "child_specs": [],
+        "redundancy": {"type": "singularity"},
+        "migration": {"type": "cold_swap", "handover": false, "handover_data_wait_ms": 3000},
+        "synchronization": {"type": "pub_sub", "sync_interval_ms": 15000},
+        "partition_tolerance": {"type": "divergence"},
+        "distribution": {"type": "consistent_hashing"},
+        "restart": {"max_restarts": 10, "window_ms": 60000, "backoff_ms": [10, 30000]},
+        "hubs_discover_interval_ms": 10000,
+        "deadlock_recovery_timeout_ms": 60000,
+        "migration_base_timeout_ms": 15000,
+        "shutdown_timeout_ms": 60000,
+        "host_threads": 8,
+        "profile": "lan",
+    });
+    let read = HubConfig::from_json(&contract).expect("valid");
+    assert_eq!(read, HubConfig::new("orders").expect("valid id"));
+    let hot = HubConfig::from_json(&json!({"hub_id": "orders", "migration": {"type": "hot_swap"}}));
+    assert_eq!(
+        hot.expect("valid").migration,
+        Migration::HotSwap {
+            retention: Duration::from_millis(5000),
+            handover: false,
+            confirm_handover: false,
+            handover_data_wait: Duration::from_millis(3000),
+            child_migration_timeout: Duration::from_millis(10000),
+        }
+    );
+}
+
+#[test]
+fn timers_of_the_table_then_equal_to_the_lan_profile() {
+    let config = json!({"hub_id": "orders", "profile": {}});
+    let config = HubConfig::from_json(&config).expect("valid");
+    assert_eq!(config.profile, Profile::lan());
+    for profile in [Profile::fast(), Profile::lan(), Profile::wan()] {
+        let config = HubConfig::new("orders").expect("valid id");
+        assert_eq!(config.with_profile(profile).validate(), Ok(()));
+    }
+}
+
+#[test]
+fn number_out_of_range_then_refused_at_its_path_in_json_and_rust_alike() {
+    for entry in TABLE {
+        let Entry::Number(option) = entry else {
+            continue;
+        };
+        let mut wrong = vec![json!(option.max + 1), json!(-1), json!(1.5), json!("1"), json!(true), json!([])];
+        if option.min > 0 {
+            wrong.push(json!(option.min - 1));
+        }
+        for value in wrong {
+            let document = document_with(option.path, value.clone());
+            let found = paths(&document);
+            assert_eq!(found, [option.path], "{value} is refused");
+        }
+        let refused: BTreeSet<u64> = [option.min, option.default, option.max]
+            .into_iter()
+            .filter(|value| option.refusal(*value).is_some())
+            .collect();
+        assert_eq!(refused, BTreeSet::new(), "{}", option.path);
+    }
+}
+
+#[test]
+fn number_at_its_bounds_then_accepted() {
+    for entry in TABLE {
+        let Entry::Number(option) = entry else {
+            continue;
+        };
+        for value in [option.min, option.max] {
+            let mut document = document_with(option.path, json!(value));
+            if option.path == "profile.probe_period_ms" {
+                document["profile"]["probe_timeout_ms"] = json!(value - 1);
+            }
+            if option.path == "profile.probe_timeout_ms" {
+                document["profile"]["probe_period_ms"] = json!((value + 1).clamp(10, 60_000));
+                document["profile"]["probe_timeout_ms"] = json!(value.min(59_999));
+            }
+            let read = HubConfig::from_json(&document);
+            assert!(read.is_ok(), "{} = {value}: {read:?}", option.path);
+        }
+    }
+}
+
+#[test]
+fn flag_that_is_no_boolean_then_refused_at_its_path() {
+    for entry in TABLE {
+        let Entry::Flag(option) = entry else {
+            continue;
+        };
+        for value in [json!(1), json!("true"), json!([])] {
+            assert_eq!(paths(&document_with(option.path, value)), [option.path]);
+        }
+    }
+}
+
+#[test]
+fn strategy_of_a_later_version_then_named_as_not_available() {
+    for entry in TABLE {
+        let Entry::Family(family) = entry else {
+            continue;
+        };
+        for name in family.later {
+            // Its options are known to the contract, so they are no unknown keys either.
+            let document = json!({"hub_id": "orders", (family.key): {"type": name, "quorum_size": 3}});
+            let what = problem_at(&document, &format!("{}.type", family.key));
+            assert!(what.contains("not available in this version"), "{what}");
+            assert_eq!(paths(&document).len(), 1);
+        }
+        let document = json!({"hub_id": "orders", (family.key): {"type": "nonsense"}});
+        let what = problem_at(&document, &format!("{}.type", family.key));
+        assert!(what.starts_with("must be one of"), "{what}");
+        let document = json!({"hub_id": "orders", (family.key): {}});
+        let what = problem_at(&document, &format!("{}.type", family.key));
+        assert!(what.starts_with("is required"), "{what}");
+    }
+}
+
+#[test]
+fn dns_seed_and_mtls_then_named_as_not_available() {
+    let document = json!({"hub_id": "orders", "node": {
+        "seeds": ["127.0.0.1:7400", "dns:orders:7400", "file:/run/seeds"],
+        "security": {"mode": "mtls", "ca_file": "ca.pem"},
+    }});
+    assert_eq!(paths(&document), ["node.security.mode", "node.seeds[1]"]);
+    for path in ["node.security.mode", "node.seeds[1]"] {
+        assert!(problem_at(&document, path).contains("not available in this version"));
+    }
+}
+
+#[test]
+fn misspelt_keys_then_the_meant_one_is_named() {
+    for (document, path, meant) in [
+        (json!({"hub_id": "o", "redundency": {}}), "redundency", "redundancy"),
+        (json!({"hub_id": "o", "hostThreads": 2}), "hostThreads", "host_threads"),
+        (json!({"hub_id": "o", "shutdown_timeout": 2}), "shutdown_timeout", "shutdown_timeout_ms"),
+        (json!({"hub_id": "o", "node": {"listn": "x"}}), "node.listn", "listen"),
+    ] {
+        let what = problem_at(&document, path);
+        assert!(what.contains(&format!("did you mean `{meant}`?")), "{what}");
+    }
+    let what = problem_at(&json!({"hub_id": "o", "colour": "red"}), "colour");
+    assert_eq!(what, "is not an option");
+}
+
+#[test]
+fn option_of_the_other_migration_then_told_whose_it_is() {
+    let document = json!({"hub_id": "o", "migration": {"type": "cold_swap", "retention_ms": 5}});
+    let what = problem_at(&document, "migration.retention_ms");
+    assert_eq!(what, "is an option of hot_swap, not of cold_swap");
+}
+
+#[test]
+fn bad_static_children_then_every_problem_has_its_index() {
+    let document = json!({"hub_id": "o", "child_specs": [
+        {"id": "a", "kind": "cart"},
+        {"kind": "cart", "shutdwn_ms": 3},
+        {"id": "a", "kind": "cart"},
+        "cart",
+        {"id": "b", "kind": "cart", "restart": "sometimes"},
+        {"id": "", "kind": 3, "metadata": [], "require": {"zone": 1}},
+    ]});
+    assert_eq!(
+        paths(&document),
+        [
+            "child_specs[1].id",
+            "child_specs[1].shutdwn_ms",
+            "child_specs[2].id",
+            "child_specs[3]",
+            "child_specs[4]",
+            "child_specs[5].id",
+            "child_specs[5].kind",
+            "child_specs[5].metadata",
+            "child_specs[5].require.zone",
+        ]
+    );
+}
+
+#[test]
+fn addresses_then_only_loopback_without_plaintext() {
+    let listen =
+        |listen: &str, mode: &str| json!({"hub_id": "o", "node": {"listen": listen, "security": {"mode": mode}}});
+    for good in ["127.0.0.1:0", "127.9.0.1:7400", "[::1]:0", "localhost:7400"] {
+        assert!(HubConfig::from_json(&listen(good, "key")).is_ok(), "{good}");
+    }
+    for bad in [
+        "0.0.0.0:0",
+        "[::]:0",
+        "10.0.0.1:7400",
+        "example.org:7400",
+        "localhost",
+        ":7400",
+        "127.0.0.1:65536",
+        "::1:7400",
+        "[::1",
+        "127.0.0.1: 1",
+    ] {
+        assert_eq!(paths(&listen(bad, "key")), ["node.listen"], "{bad}");
+    }
+    assert!(HubConfig::from_json(&listen("0.0.0.0:7400", "insecure_plaintext")).is_ok());
+}
+
+#[test]
+fn weight_that_is_no_share_then_refused() {
+    for bad in [json!(0), json!(-1), json!(1000.5), json!("1"), json!(1e300)] {
+        assert_eq!(paths(&document_with("node.weight", bad)), ["node.weight"]);
+    }
+    let nan = NodeConfig::default().with_weight(f64::NAN);
+    let config = HubConfig::new("o").expect("valid id").with_node(nan);
+    assert!(config.validate().is_err());
+}
+
+#[test]
+fn document_that_is_no_object_then_refused_as_a_whole() {
+    for document in [json!(null), json!([]), json!("orders"), json!(3)] {
+        assert!(paths(&document).contains(&"$".to_owned()), "{document}");
+    }
+    assert_eq!(paths(&json!({})), ["hub_id"]);
+    assert_eq!(paths(&json!({"hub_id": ""})), ["hub_id"]);
+    assert_eq!(paths(&json!({"hub_id": "x".repeat(256)})), ["hub_id"]);
+}
+
+#[test]
+fn thousands_of_unknown_keys_then_the_message_stays_bounded() {
+    let mut document = json!({"hub_id": "o"});
+    for index in 0..5_000 {
+        document[format!("unknown_{index}_{}", "x".repeat(500))] = json!(1);
+    }
+    let error = HubConfig::from_json(&document).expect_err("unknown keys");
+    assert!(error.message.contains("has 5000 problems"));
+    assert!(error.message.ends_with("and 4936 more"), "{}", error.message);
+    assert!(error.message.len() < 64 * 1024);
+}
+
+#[test]
+fn table_then_it_names_every_key_of_the_document() {
+    let config = HubConfig::new("o")
+        .expect("valid id")
+        .with_node(NodeConfig::default().with_security(Security::Key { key_file: "key".into() }));
+    let documented: BTreeSet<String> = options().into_iter().map(|option| option.path).collect();
+    for migration in [Migration::cold_swap(), Migration::hot_swap()] {
+        let document = config.clone().with_migration(migration).to_json();
+        for path in leaf_paths("", &document) {
+            assert!(documented.contains(&path), "{path} is in the table");
+        }
+    }
+}
+
+fn leaf_paths(path: &str, value: &Value) -> Vec<String> {
+    match value.as_object() {
+        Some(object) if path != "node.labels" => object
+            .iter()
+            .flat_map(|(key, value)| {
+                let separator = if path.is_empty() { "" } else { "." };
+                leaf_paths(&format!("{path}{separator}{key}"), value)
+            })
+            .collect(),
+        Some(_) | None => vec![path.to_owned()],
+    }
+}
+
+fn any_number(path: &'static str) -> BoxedStrategy<Value> {
+    let found = TABLE.iter().find_map(|entry| match entry {
+        Entry::Number(option) if option.path == path => Some(*option),
+        Entry::Number(_) | Entry::Flag(_) | Entry::Family(_) | Entry::Described(_) => None,
+    });
+    let option = found.expect("the option is in the table");
+    (option.min..=option.max).prop_map(Value::from).boxed()
+}
+
+fn any_migration() -> BoxedStrategy<Value> {
+    let cold = (any::<bool>(), any_number("migration.handover_data_wait_ms"))
+        .prop_map(|(handover, wait)| json!({"type": "cold_swap", "handover": handover, "handover_data_wait_ms": wait}));
+    let hot = (
+        any::<bool>(),
+        any::<bool>(),
+        any_number("migration.handover_data_wait_ms"),
+        any_number("migration.retention_ms"),
+        any_number("migration.child_migration_timeout_ms"),
+    )
+        .prop_map(|(handover, confirm, wait, retention, timeout)| {
+            json!({
+                "type": "hot_swap", "handover": handover, "confirm_handover": confirm,
+                "handover_data_wait_ms": wait, "retention_ms": retention,
+                "child_migration_timeout_ms": timeout,
+            })
+        });
+    prop_oneof![cold, hot].boxed()
+}
+
+prop_compose! {
+    fn any_document()(
+        hub_id in "[a-z:]{1,40}",
+        migration in any_migration(),
+        sync_interval in any_number("synchronization.sync_interval_ms"),
+        max_restarts in any_number("restart.max_restarts"),
+        window in any_number("restart.window_ms"),
+        backoff in (0u64..1000, 1000u64..3_600_000),
+        discover in any_number("hubs_discover_interval_ms"),
+        host_threads in any_number("host_threads"),
+        profile in prop_oneof![Just(json!("fast")), Just(json!("wan")), Just(json!({"suspicion_ms": 900}))],
+        name in proptest::option::of("[a-z]{1,20}"),
+        weight in 0.001f64..1000.0,
+        labels in proptest::collection::btree_map("[a-z]{1,5}", "[a-z0-9]{1,5}", 0..4),
+    ) -> Value {
+        json!({
+            "hub_id": hub_id,
+            "node": {"name": name, "weight": weight, "labels": labels, "seeds": ["a:1", "file:s"]},
+            "child_specs": [{"id": "c", "kind": "k", "args": [1, {"x": null}], "metadata": {"tag": "t"}}],
+            "migration": migration,
+            "synchronization": {"type": "pub_sub", "sync_interval_ms": sync_interval},
+            "restart": {"max_restarts": max_restarts, "window_ms": window, "backoff_ms": [backoff.0, backoff.1]},
+            "hubs_discover_interval_ms": discover,
+            "host_threads": host_threads,
+            "profile": profile,
+        })
+    }
+}
+
+/// Any JSON, with keys that are options now and then.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+    ];
+    let key = prop_oneof![
+        3 => proptest::sample::select(vec![
+            "hub_id", "node", "name", "listen", "seeds", "security", "mode", "child_specs", "id", "kind",
+            "migration", "type", "restart", "backoff_ms", "profile", "labels", "weight", "require", "args",
+        ]).prop_map(str::to_owned),
+        1 => ".{0,8}",
+    ];
+    leaf.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            proptest::collection::btree_map(key.clone(), inner, 0..8)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn accepted_document_then_writing_and_reading_it_changes_nothing(document in any_document()) {
+        let config = HubConfig::from_json(&document);
+        prop_assert!(config.is_ok(), "{:?}", config);
+        let config = config.expect("checked above");
+        prop_assert_eq!(config.validate(), Ok(()));
+        prop_assert_eq!(HubConfig::from_json(&config.to_json()), Ok(config));
+    }
+
+    #[test]
+    fn any_json_then_an_answer_and_never_a_panic(document in any_json()) {
+        if let Err(error) = HubConfig::from_json(&document) {
+            prop_assert_eq!(error.kind, ErrorKind::InvalidConfig);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Checks a configuration as a whole: what documents and configurations made in Rust have in common.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::defaults::{self as table, Number};
+use super::problem::{Problems, invalid_config};
+use super::{HubConfig, Migration, Profile, Synchronization, node};
+use crate::error::Error;
+
+impl HubConfig {
+    /// Checks every range, as starting a hub does.
+    ///
+    /// # Errors
+    /// One `invalid_config` whose message lists all problems as `path: problem`.
+    pub fn validate(&self) -> Result<(), Error> {
+        let mut problems = Problems::default();
+        let mut ids = BTreeSet::new();
+        for (index, spec) in self.child_specs.iter().enumerate() {
+            if !ids.insert(&spec.id) {
+                let path = format!("child_specs[{index}].id");
+                problems.add(path, format!("{} is in the list twice", spec.id));
+            }
+        }
+        self.check_options(&mut problems);
+        problems.into_result(()).map_err(|problems| invalid_config(&problems))
+    }
+
+    /// Everything but the static children, whose reader checks them.
+    pub(super) fn check_options(&self, problems: &mut Problems) {
+        if let Some(node) = &self.node {
+            node::check(node, problems);
+        }
+        check_migration(&self.migration, problems);
+        let Synchronization::PubSub { sync_interval } = self.synchronization;
+        check_duration(&table::SYNC_INTERVAL_MS, sync_interval, problems);
+        check_restart(self, problems);
+        for (option, value) in [
+            (&table::HUBS_DISCOVER_INTERVAL_MS, self.hubs_discover_interval),
+            (&table::DEADLOCK_RECOVERY_TIMEOUT_MS, self.deadlock_recovery_timeout),
+            (&table::MIGRATION_BASE_TIMEOUT_MS, self.migration_base_timeout),
+            (&table::SHUTDOWN_TIMEOUT_MS, self.shutdown_timeout),
+        ] {
+            check_duration(option, value, problems);
+        }
+        let host_threads = u64::try_from(self.host_threads).unwrap_or(u64::MAX);
+        check_number(&table::HOST_THREADS, host_threads, problems);
+        check_profile(&self.profile, problems);
+    }
+}
+
+fn check_number(option: &Number, value: u64, problems: &mut Problems) {
+    if let Some(what) = option.refusal(value) {
+        problems.add(option.path, what);
+    }
+}
+
+fn check_duration(option: &Number, value: Duration, problems: &mut Problems) {
+    let value_ms = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
+    check_number(option, value_ms, problems);
+}
+
+fn check_migration(migration: &Migration, problems: &mut Problems) {
+    match migration {
+        Migration::ColdSwap { handover: _, handover_data_wait } => {
+            check_duration(&table::HANDOVER_DATA_WAIT_MS, *handover_data_wait, problems)
+        }
+        Migration::HotSwap {
+            retention,
+            handover: _,
+            confirm_handover: _,
+            handover_data_wait,
+            child_migration_timeout,
+        } => {
+            check_duration(&table::HANDOVER_DATA_WAIT_MS, *handover_data_wait, problems);
+            check_duration(&table::RETENTION_MS, *retention, problems);
+            check_duration(&table::CHILD_MIGRATION_TIMEOUT_MS, *child_migration_timeout, problems);
+        }
+    }
+}
+
+fn check_restart(config: &HubConfig, problems: &mut Problems) {
+    let restart = &config.restart;
+    check_number(&table::MAX_RESTARTS, restart.max_restarts.into(), problems);
+    check_duration(&table::RESTART_WINDOW_MS, restart.window, problems);
+    let (first, longest) = restart.backoff;
+    let max = Duration::from_millis(table::BACKOFF_MAX_MS);
+    if first > longest || longest > max {
+        problems.add(
+            table::BACKOFF_MS.path,
+            format!(
+                "must be 0 to {}, the first not above the longest, not [{}, {}]",
+                table::BACKOFF_MAX_MS,
+                first.as_millis(),
+                longest.as_millis()
+            ),
+        );
+    }
+}
+
+fn check_profile(profile: &Profile, problems: &mut Problems) {
+    for (option, value) in [
+        (&table::PROBE_PERIOD_MS, profile.probe_period),
+        (&table::PROBE_TIMEOUT_MS, profile.probe_timeout),
+        (&table::SUSPICION_MS, profile.suspicion),
+        (&table::VERIFY_MS, profile.verify),
+        (&table::GOSSIP_MS, profile.gossip),
+        (&table::VIEW_DEBOUNCE_MS, profile.view_debounce),
+    ] {
+        check_duration(option, value, problems);
+    }
+    if profile.probe_timeout >= profile.probe_period {
+        problems.add(
+            table::PROBE_TIMEOUT_MS.path,
+            format!(
+                "must be below probe_period_ms ({}), not {}",
+                profile.probe_period.as_millis(),
+                profile.probe_timeout.as_millis()
+            ),
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! The queue every language pulls from (A2).
+//!
+//! Bounds (R17): the engine keeps at most one call per instance in flight, `Run` and the immediate ones apart, so
+//! calls are bounded by the instances; `Handle` calls that find [`MAX_WAITING_CALLS`] waiting are answered
+//! `overloaded` without reaching the host. Hooks have a bound of their own, [`MAX_WAITING_HOOKS`]: above it events
+//! are dropped and counted, so observers never delay calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError};
+
+use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent};
+use crate::engine::Input;
+use crate::error::ErrorKind;
+use crate::hub::inputs::Inputs;
+use crate::hub::pending::Answer;
+use crate::ids::{CallNumber, InstanceId, RequestId};
+use crate::observe::HookEvent;
+
+/// Most calls that may wait for the host before messages to children are refused.
+pub const MAX_WAITING_CALLS: usize = 65_536;
+/// Most hook events that may wait for the host.
+pub const MAX_WAITING_HOOKS: usize = 4_096;
+/// After so many calls in a row a hook event is served first, so that a busy hub still tells.
+const HOOK_EVERY: u64 = 64;
+
+/// One thing for the host to do or to know.
+#[derive(Clone, Debug)]
+pub enum HostItem {
+    /// Do this, then [`HostQueue::complete`] it.
+    Call(HostCall),
+    /// The answer of an operation begun with [`crate::hub::Hub::request_notify`].
+    Completed(RequestId, Answer),
+    /// A hook fired.
+    Hook(HookEvent),
+    /// The hub ended; nothing comes any more. Every pulling thread gets it.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Shared {
+    calls: Receiver<HostItem>,
+    calls_sender: Sender<HostItem>,
+    hooks: Receiver<HostItem>,
+    hooks_sender: Sender<HostItem>,
+    hooks_dropped: AtomicU64,
+    served: AtomicU64,
+    pulled: AtomicU64,
+    inputs: Inputs,
+}
+
+/// The host's end of a hub: pull, do, complete. Any number of threads may pull at once; clones share the queue.
+#[derive(Clone, Debug)]
+pub struct HostQueue(Arc<Shared>);
+
+impl HostQueue {
+    pub(crate) fn new(inputs: Inputs) -> Self {
+        let (calls_sender, calls) = crossbeam_channel::unbounded();
+        let (hooks_sender, hooks) = crossbeam_channel::bounded(MAX_WAITING_HOOKS);
+        Self(Arc::new(Shared {
+            calls,
+            calls_sender,
+            hooks,
+            hooks_sender,
+            hooks_dropped: AtomicU64::new(0),
+            served: AtomicU64::new(0),
+            pulled: AtomicU64::new(0),
+            inputs,
+        }))
+    }
+
+    /// The next item, waiting for it at most `timeout`. Calls and answers come in order, hooks among themselves.
+    #[must_use]
+    pub fn next(&self, timeout: Duration) -> Option<HostItem> {
+        if let Some(item) = self.try_next() {
+            return Some(item);
+        }
+        let until = Instant::now().checked_add(timeout);
+        loop {
+            let mut select = Select::new();
+            select.recv(&self.0.calls);
+            select.recv(&self.0.hooks);
+            match until {
+                Some(until) => select.ready_deadline(until).ok()?,
+                None => select.ready(),
+            };
+            // Another thread may have been quicker.
+            if let Some(item) = self.try_next() {
+                return Some(item);
+            }
+        }
+    }
+
+    /// The next item, if one is there.
+    #[must_use]
+    pub fn try_next(&self) -> Option<HostItem> {
+        if !self.0.hooks.is_empty() {
+            let turn = self.0.served.fetch_add(1, Ordering::Relaxed);
+            if turn.is_multiple_of(HOOK_EVERY)
+                && let Ok(item) = self.0.hooks.try_recv()
+            {
+                return Some(item);
+            }
+        }
+        match self.0.calls.try_recv() {
+            Ok(item) => Some(self.pass_on(item)),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => self.0.hooks.try_recv().ok(),
+        }
+    }
+
+    /// Like [`Self::next`], without hooks: for hosts that serve hooks on a thread of their own.
+    #[must_use]
+    pub fn next_call(&self, timeout: Duration) -> Option<HostItem> {
+        // Most calls find the next one waiting, and the clock takes longer to read.
+        if let Ok(item) = self.0.calls.try_recv() {
+            return Some(self.pass_on(item));
+        }
+        match self.0.calls.recv_timeout(timeout) {
+            Ok(item) => Some(self.pass_on(item)),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// The next hook only.
+    #[must_use]
+    pub fn next_hook(&self, timeout: Duration) -> Option<HookEvent> {
+        match self.0.hooks.recv_timeout(timeout) {
+            Ok(HostItem::Hook(event)) => Some(event),
+            Ok(HostItem::Call(_) | HostItem::Completed(..) | HostItem::Closed)
+            | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// Completes a call, once. A late or unknown completion is counted and ignored.
+    pub fn complete(&self, number: CallNumber, answer: HostAnswer) {
+        self.0.inputs.send(Input::HostDone(number, answer));
+    }
+
+    /// Tells what an instance did of its own accord.
+    pub fn instance_event(&self, instance: InstanceId, event: InstanceEvent) {
+        self.0.inputs.send(Input::Instance(instance, event));
+    }
+
+    /// How many calls and answers wait to be pulled.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.calls.len()
+    }
+
+    /// Whether no call and no answer waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.calls.is_empty()
+    }
+
+    /// How many hook events were dropped because the host did not pull them.
+    #[must_use]
+    pub fn hooks_dropped(&self) -> u64 {
+        self.0.hooks_dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many calls and answers were pulled since the start.
+    pub(crate) fn pulled(&self) -> u64 {
+        self.0.pulled.load(Ordering::Relaxed)
+    }
+
+    /// Closing is one item that every taker puts back, so that each pulling thread sees it.
+    fn pass_on(&self, item: HostItem) -> HostItem {
+        self.0.pulled.fetch_add(1, Ordering::Relaxed);
+        if matches!(item, HostItem::Closed) {
+            let _ = self.0.calls_sender.send(HostItem::Closed);
+        }
+        item
+    }
+
+    /// Queues a call, or answers it when the host pulls too slowly.
+    pub(crate) fn push_call(&self, call: HostCall) {
+        let is_message = matches!(call.request, HostRequest::Handle { .. });
+        if is_message && self.0.calls.len() >= MAX_WAITING_CALLS {
+            let failure = HostFailure {
+                kind: Some(ErrorKind::Overloaded),
+                ..HostFailure::new(format!("{MAX_WAITING_CALLS} calls wait for the host already"))
+            };
+            self.complete(call.number, HostAnswer::Failed(failure));
+            return;
+        }
+        let _ = self.0.calls_sender.send(HostItem::Call(call));
+    }
+
+    /// Queues a hook event, or drops and counts it.
+    pub(crate) fn push_hook(&self, event: HookEvent) {
+        match self.0.hooks_sender.try_send(HostItem::Hook(event)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.0.hooks_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends the queue behind what is in it.
+    pub(crate) fn close(&self) {
+        let _ = self.0.calls_sender.send(HostItem::Closed);
+    }
+
+    /// Where answers to this host go.
+    pub(crate) fn answers(&self) -> Sender<HostItem> {
+        self.0.calls_sender.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! The decisions a user can replace: traits of the five families, and their built-ins.
+//!
+//! A strategy is a pure function with options: it is given what it decides about, and keeps no state of the
+//! cluster. Nodes that are given the same must answer the same, on every platform and in every build: no clock, no
+//! float, no hash-order iteration, no randomness but the generator that is handed in. All traits are object-safe; a
+//! custom strategy is a value behind an [`Arc`] in [`Strategies`].
+
+pub mod distribution;
+mod log2;
+pub mod migration;
+pub mod partition_tolerance;
+pub mod redundancy;
+mod rendezvous;
+pub mod synchronization;
+
+use std::sync::Arc;
+
+pub use distribution::{Candidate, Distribution, Placements, ZONE_LABEL, weight_thousandths};
+pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
+pub use partition_tolerance::{Divergence, PartitionTolerance, PartitionView, Verdict};
+pub use redundancy::{Actives, Redundancy, Singularity};
+pub use rendezvous::ConsistentHashing;
+pub use synchronization::{PubSub, Recipients, Synchronization};
+
+use crate::config::{self, HubConfig};
+use crate::error::Error;
+use crate::spec::ChildSpec;
+
+/// The strategies of one hub, one of each family.
+#[derive(Clone, Debug)]
+pub struct Strategies {
+    /// How many instances a child has, and which are active.
+    pub redundancy: Arc<dyn Redundancy>,
+    /// How a child moves.
+    pub migration: Arc<dyn Migration>,
+    /// How the registry travels.
+    pub synchronization: Arc<dyn Synchronization>,
+    /// Whether this side of the cluster may run children.
+    pub partition_tolerance: Arc<dyn PartitionTolerance>,
+    /// Who runs what.
+    pub distribution: Arc<dyn Distribution>,
+}
+
+impl Strategies {
+    /// The built-in strategies a configuration names.
+    #[must_use]
+    pub fn from_config(config: &HubConfig) -> Self {
+        Self {
+            redundancy: match config.redundancy {
+                config::Redundancy::Singularity => Arc::new(Singularity),
+            },
+            migration: match config.migration {
+                config::Migration::ColdSwap { handover, handover_data_wait } => {
+                    Arc::new(ColdSwap { handover, handover_data_wait })
+                }
+                config::Migration::HotSwap {
+                    retention,
+                    handover,
+                    confirm_handover,
+                    handover_data_wait,
+                    child_migration_timeout,
+                } => Arc::new(HotSwap {
+                    retention,
+                    handover,
+                    confirm_handover,
+                    handover_data_wait,
+                    child_migration_timeout,
+                }),
+            },
+            synchronization: match config.synchronization {
+                config::Synchronization::PubSub { sync_interval } => Arc::new(PubSub { sync_interval }),
+            },
+            partition_tolerance: match config.partition_tolerance {
+                config::PartitionTolerance::Divergence => Arc::new(Divergence),
+            },
+            distribution: match config.distribution {
+                config::Distribution::ConsistentHashing => Arc::new(ConsistentHashing),
+            },
+        }
+    }
+
+    /// Asks the distribution, checks its answer, and takes that of [`ConsistentHashing`] where it makes no sense:
+    /// then returns what was wrong, for the hook `strategy_fallback`.
+    ///
+    /// # Errors
+    /// `invalid_answer` as [`Placements::check`] says; `placements` are filled all the same.
+    pub fn place(
+        &self,
+        candidates: &[Candidate<'_>],
+        children: &[&ChildSpec],
+        factor: usize,
+        placements: &mut Placements,
+    ) -> Result<(), Error> {
+        placements.clear();
+        self.distribution.place(candidates, children, factor, placements);
+        let checked = placements.check(candidates, children, factor);
+        if checked.is_err() {
+            placements.clear();
+            ConsistentHashing.place(candidates, children, factor, placements);
+        }
+        checked
+    }
+
+    /// The options that all nodes of a hub must share, as path and value, such as `migration.handover` and `true`.
+    /// Synchronization is not among them: it may differ.
+    #[must_use]
+    pub fn fingerprint(&self) -> Vec<(String, String)> {
+        let redundancy = &self.redundancy;
+        let migration = &self.migration;
+        let partition_tolerance = &self.partition_tolerance;
+        let distribution = &self.distribution;
+        let families = [
+            ("redundancy", redundancy.name(), redundancy.shared_options()),
+            ("migration", migration.name(), migration.shared_options()),
+            ("partition_tolerance", partition_tolerance.name(), partition_tolerance.shared_options()),
+            ("distribution", distribution.name(), distribution.shared_options()),
+        ];
+        let mut fingerprint = Vec::new();
+        for (family, name, options) in families {
+            fingerprint.push((format!("{family}.type"), name.to_owned()));
+            for (option, value) in options {
+                fingerprint.push((format!("{family}.{option}"), value));
+            }
+        }
+        fingerprint
+    }
+}
+
+/// The first option in which two [fingerprints](Strategies::fingerprint) differ, with both values: the message of
+/// `strategy_mismatch`. `None` when they agree.
+#[must_use]
+pub fn strategy_difference(ours: &[(String, String)], theirs: &[(String, String)]) -> Option<String> {
+    let value_in = |fingerprint: &[(String, String)], path: &str| {
+        let mut found = fingerprint.iter().filter(|(it, _)| it == path);
+        found.next().map_or_else(|| "not set".to_owned(), |(_, value)| format!("`{value}`"))
+    };
+    ours.iter().chain(theirs).find_map(|(path, _)| {
+        let (our, their) = (value_in(ours, path), value_in(theirs, path));
+        (our != their).then(|| format!("`{path}` is {our} here and {their} there"))
+    })
+}
+
+#[cfg(test)]
+mod tests;

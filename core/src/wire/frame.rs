@@ -1,0 +1,352 @@
+//! Frames of a hub: batches of messages, and pieces of messages too large for one frame.
+//!
+//! Layout: version (1 byte, [`VERSION`]) · [`Header`] and [`Body`] in postcard. A batch holds whole messages; a
+//! piece holds part `index` of `count` of one encoded message.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::message::Message;
+use super::{MAX_BULK_FRAME_BYTES, MAX_CTL_FRAME_BYTES};
+use crate::engine::Lane;
+use crate::payload::MAX_STATE_BYTES;
+
+/// The protocol version in the first byte of every frame.
+pub(crate) const VERSION: u8 = 1;
+/// Room left in a frame for its header and the transport's.
+const HEADROOM_BYTES: usize = 2 << 10;
+/// Largest encoded message: a state and what goes with it.
+const MAX_MESSAGE_BYTES: usize = MAX_STATE_BYTES + (2 << 20);
+/// Unfinished large messages kept per peer.
+const MAX_UNFINISHED: usize = 16;
+
+/// Who sent a frame to whom, and which of the sender's frames it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Header {
+    /// Counts the sender's frames to this receiver; a frame seen twice has no effect.
+    pub(crate) number: u64,
+    /// When the sender's hub started, in Unix milliseconds: a hub that was started again is another one.
+    pub(crate) from_start: u64,
+    /// When the receiver's hub started, as far as the sender knows; 0 if it does not.
+    pub(crate) to_start: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Body {
+    Batch(Vec<Message>),
+    Piece { id: u64, index: u32, count: u32, data: Bytes },
+}
+
+/// Why a frame was refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum FrameError {
+    /// Another protocol version.
+    Version(u8),
+    /// Not a frame.
+    Garbage,
+    /// A piece that breaks a limit.
+    Limit,
+}
+
+/// Messages waiting to be sent to one peer on one lane.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    encoded: Vec<u8>,
+    count: usize,
+    frames: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+}
+
+fn frame_limit(lane: Lane) -> usize {
+    match lane {
+        Lane::Ctl => MAX_CTL_FRAME_BYTES - HEADROOM_BYTES,
+        Lane::Bulk => MAX_BULK_FRAME_BYTES - HEADROOM_BYTES,
+    }
+}
+
+impl Outbox {
+    /// Appends one message.
+    pub(crate) fn push(&mut self, lane: Lane, message: &Message) {
+        let limit = frame_limit(lane);
+        let before = self.encoded.len();
+        // Encoding into a growing buffer cannot fail; were it to, the message is lost like any lost frame.
+        let Ok(encoded) = postcard::to_extend(message, std::mem::take(&mut self.encoded)) else {
+            self.count = 0;
+            return;
+        };
+        self.encoded = encoded;
+        let length = self.encoded.len() - before;
+        if length > limit {
+            let large = self.encoded.split_off(before);
+            self.close_batch();
+            // Keeps the order: what came before goes before.
+            self.frames.push(Vec::new());
+            self.large.push(large);
+            return;
+        }
+        if self.encoded.len() > limit {
+            let last = self.encoded.split_off(before);
+            self.close_batch();
+            self.encoded = last;
+        }
+        self.count += 1;
+    }
+
+    fn close_batch(&mut self) {
+        if self.count == 0 {
+            return;
+        }
+        let mut batch =
+            postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5)).unwrap_or_default();
+        batch.append(&mut self.encoded);
+        self.frames.push(batch);
+        self.count = 0;
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0 && self.frames.is_empty()
+    }
+
+    /// Takes all frames, numbered from `header.number + 1` on; returns the last number used.
+    pub(crate) fn take(&mut self, lane: Lane, mut header: Header, mut send: impl FnMut(Bytes)) -> u64 {
+        self.close_batch();
+        let mut large = std::mem::take(&mut self.large).into_iter();
+        for batch in std::mem::take(&mut self.frames) {
+            if batch.is_empty() {
+                let whole = Bytes::from(large.next().unwrap_or_default());
+                let limit = frame_limit(lane);
+                let count = u32::try_from(whole.len().div_ceil(limit)).unwrap_or(u32::MAX);
+                let id = header.number + 1;
+                for index in 0..count {
+                    let start = index as usize * limit;
+                    let data = whole.slice(start..(start + limit).min(whole.len()));
+                    header.number += 1;
+                    let body = Body::Piece { id, index, count, data };
+                    let mut frame = start_frame(header, limit + HEADROOM_BYTES);
+                    if let Ok(encoded) = postcard::to_extend(&body, std::mem::take(&mut frame)) {
+                        send(Bytes::from(encoded));
+                    }
+                }
+                continue;
+            }
+            header.number += 1;
+            let mut frame = start_frame(header, batch.len() + 64);
+            // `Body::Batch` is variant 0 followed by the length and the messages: all of it is already encoded.
+            frame.push(0);
+            frame.extend_from_slice(&batch);
+            send(Bytes::from(frame));
+        }
+        header.number
+    }
+}
+
+fn start_frame(header: Header, capacity: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(capacity);
+    frame.push(VERSION);
+    postcard::to_extend(&header, frame).unwrap_or_default()
+}
+
+/// Reads the header of a frame and returns it with the undecoded rest.
+///
+/// # Errors
+/// [`FrameError`] when it is none.
+pub(crate) fn open(frame: &Bytes) -> Result<(Header, Bytes), FrameError> {
+    match frame.first() {
+        None => return Err(FrameError::Garbage),
+        Some(&VERSION) => {}
+        Some(&other) => return Err(FrameError::Version(other)),
+    }
+    let (header, rest) = postcard::take_from_bytes::<Header>(&frame[1..]).map_err(|_| FrameError::Garbage)?;
+    let rest = frame.slice(frame.len() - rest.len()..);
+    Ok((header, rest))
+}
+
+struct Unfinished {
+    pieces: Vec<Option<Bytes>>,
+    missing: usize,
+    bytes: usize,
+}
+
+/// What one peer sent: drops frames seen before, joins pieces.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    seen: SeenWindow,
+    unfinished: BTreeMap<u64, Unfinished>,
+}
+
+impl Inbox {
+    /// Decodes the messages of a frame; empty for a frame seen before and for all pieces but the last.
+    ///
+    /// # Errors
+    /// [`FrameError`] for what is no frame of this protocol.
+    pub(crate) fn accept(&mut self, header: Header, body: &Bytes) -> Result<Vec<Message>, FrameError> {
+        if !self.seen.insert(header.number) {
+            return Ok(Vec::new());
+        }
+        match postcard::from_bytes::<Body>(body).map_err(|_| FrameError::Garbage)? {
+            Body::Batch(messages) => Ok(messages),
+            Body::Piece { id, index, count, data } => self.join(id, index, count, data),
+        }
+    }
+
+    fn join(&mut self, id: u64, index: u32, count: u32, data: Bytes) -> Result<Vec<Message>, FrameError> {
+        let limit = MAX_MESSAGE_BYTES.div_ceil(frame_limit(Lane::Ctl));
+        if count == 0 || index >= count || count as usize > limit {
+            return Err(FrameError::Limit);
+        }
+        if !self.unfinished.contains_key(&id) && self.unfinished.len() >= MAX_UNFINISHED {
+            self.unfinished.pop_first();
+        }
+        let unfinished = self.unfinished.entry(id).or_insert_with(|| Unfinished {
+            pieces: vec![None; count as usize],
+            missing: count as usize,
+            bytes: 0,
+        });
+        let Some(slot) = unfinished.pieces.get_mut(index as usize) else {
+            return Err(FrameError::Limit);
+        };
+        if slot.is_none() {
+            unfinished.bytes += data.len();
+            unfinished.missing -= 1;
+            *slot = Some(data);
+        }
+        if unfinished.bytes > MAX_MESSAGE_BYTES {
+            self.unfinished.remove(&id);
+            return Err(FrameError::Limit);
+        }
+        if unfinished.missing > 0 {
+            return Ok(Vec::new());
+        }
+        let Some(unfinished) = self.unfinished.remove(&id) else {
+            return Ok(Vec::new());
+        };
+        let mut whole = Vec::with_capacity(unfinished.bytes);
+        for piece in unfinished.pieces.iter().flatten() {
+            whole.extend_from_slice(piece);
+        }
+        let message = postcard::from_bytes(&whole).map_err(|_| FrameError::Garbage)?;
+        Ok(vec![message])
+    }
+}
+
+/// The numbers seen lately: a sliding window of bits.
+#[derive(Debug)]
+struct SeenWindow {
+    highest: u64,
+    bits: Vec<u64>,
+}
+
+/// Frames older than this behind the newest count as seen.
+const WINDOW: u64 = 8192;
+
+impl Default for SeenWindow {
+    fn default() -> Self {
+        Self { highest: 0, bits: vec![0; (WINDOW / 64) as usize] }
+    }
+}
+
+impl SeenWindow {
+    /// Whether the number is new; remembers it.
+    fn insert(&mut self, number: u64) -> bool {
+        if number == 0 || number.saturating_add(WINDOW) <= self.highest {
+            return false;
+        }
+        if number > self.highest {
+            if number - self.highest >= WINDOW {
+                self.bits.fill(0);
+            } else {
+                for skipped in self.highest + 1..=number {
+                    let (word, bit) = Self::place(skipped);
+                    self.bits[word] &= !bit;
+                }
+            }
+            self.highest = number;
+        }
+        let (word, bit) = Self::place(number);
+        let is_new = self.bits[word] & bit == 0;
+        self.bits[word] |= bit;
+        is_new
+    }
+
+    fn place(number: u64) -> (usize, u64) {
+        let at = number % WINDOW;
+        ((at / 64) as usize, 1 << (at % 64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ChildId;
+    use crate::ids::Token;
+    use crate::payload::Payload;
+    use proptest::prelude::*;
+
+    fn header() -> Header {
+        Header { number: 0, from_start: 7, to_start: 9 }
+    }
+
+    fn state_of(bytes: usize) -> Message {
+        Message::State {
+            child: ChildId::new("c").unwrap(),
+            token: Token::default(),
+            state: Some(Payload::bytes(vec![7; bytes])),
+            hash: 1,
+        }
+    }
+
+    #[test]
+    fn messages_of_any_size_then_the_same_messages_in_order() {
+        for lane in [Lane::Ctl, Lane::Bulk] {
+            let sent: Vec<Message> = vec![
+                Message::DeltaAck(1),
+                state_of(200_000),
+                Message::DeltaAck(2),
+                state_of(60_000),
+                state_of(1_000_000),
+                Message::DeltaAck(3),
+            ];
+            let mut outbox = Outbox::default();
+            for message in &sent {
+                outbox.push(lane, message);
+            }
+            let mut frames = Vec::new();
+            let last = outbox.take(lane, header(), |frame| frames.push(frame));
+            assert_eq!(last as usize, frames.len());
+            assert!(outbox.is_empty());
+            let mut inbox = Inbox::default();
+            let mut got = Vec::new();
+            for frame in &frames {
+                assert!(frame.len() <= frame_limit(lane) + HEADROOM_BYTES);
+                let (header, body) = open(frame).unwrap();
+                got.extend(inbox.accept(header, &body).unwrap());
+                assert_eq!(inbox.accept(header, &body).unwrap(), Vec::new());
+            }
+            assert_eq!(got, sent);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_then_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut frame = vec![VERSION];
+            frame.extend(bytes);
+            if let Ok((header, body)) = open(&Bytes::from(frame)) {
+                let _ = Inbox::default().accept(header, &body);
+            }
+        }
+
+        #[test]
+        fn numbers_in_any_order_then_each_new_once(numbers in proptest::collection::vec(1u64..5000, 1..400)) {
+            let mut window = SeenWindow::default();
+            let mut seen = std::collections::BTreeSet::new();
+            for number in numbers {
+                prop_assert_eq!(window.insert(number), seen.insert(number));
+            }
+        }
+    }
+}

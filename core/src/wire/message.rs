@@ -1,0 +1,369 @@
+//! What hubs say to each other. Variants are append-only: a number on the wire never changes its meaning.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::host::call::KindInfo;
+use crate::ids::{ChildId, Epoch, Incarnation, NodeName, NodeRef, Token};
+use crate::payload::Payload;
+use crate::spec::{ChildError, ChildSpec, Mode, StateLost};
+
+/// What a member tells about itself. A higher `version` replaces a lower one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct MemberInfo {
+    /// Counts the changes of this record.
+    pub(crate) version: u64,
+    /// The kinds it can run.
+    pub(crate) kinds: Vec<KindInfo>,
+    /// Its share of the children, in thousandths.
+    pub(crate) weight: u32,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// It gives its children away and takes none.
+    pub(crate) is_leaving: bool,
+}
+
+/// A member's condition: sent when it changes, when asked for, and as a heartbeat.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The sender's record.
+    pub(crate) info: MemberInfo,
+    /// The strategy options that all members must share: path and value.
+    pub(crate) fingerprint: Vec<(String, String)>,
+    /// Hash of the view the sender acts on; see `engine::membership`.
+    pub(crate) view_hash: u64,
+    /// Number of the last entry of the sender's log.
+    pub(crate) seq: u64,
+    /// The number of the last entry of the receiver's log that the sender has.
+    pub(crate) acked_seq: u64,
+    /// Hash over the wanted children, without tombstones.
+    pub(crate) wanted_hash: u64,
+    /// Logs of gone members whose children are not adopted yet, and how far the sender has them.
+    pub(crate) departed: Vec<(NodeRef, u64)>,
+    /// The highest term the sender has seen (R4).
+    pub(crate) term: u64,
+    /// The sender wants the receiver's status.
+    pub(crate) wants_answer: bool,
+    /// When the sender's hub started, in Unix milliseconds.
+    pub(crate) started_ms: u64,
+}
+
+/// Version of a wanted entry (R1): the higher wins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// Counts the writes.
+    pub(crate) counter: u64,
+    /// Who wrote.
+    pub(crate) author: Incarnation,
+}
+
+/// The request a wanted entry was written for, so that a repeated request finds its own work.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RequestKey {
+    /// The asking node's incarnation.
+    pub(crate) incarnation: Incarnation,
+    /// The number of the request there.
+    pub(crate) request: u64,
+}
+
+/// A wanted entry: a spec, or the tombstone of one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Wanted {
+    /// Its version.
+    pub(crate) version: Version,
+    /// The request it was written for.
+    pub(crate) request: RequestKey,
+    /// What is wanted; `None` is a tombstone.
+    pub(crate) spec: Option<Arc<ChildSpec>>,
+    /// The highest epoch known when it was written.
+    pub(crate) epoch: Epoch,
+    /// The author's log entry that carried it.
+    pub(crate) seq: u64,
+}
+
+/// How far an instance is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    /// Its first `start` is not done.
+    Starting,
+    /// It receives the child from another node.
+    Incoming,
+    /// It is the child.
+    Active,
+    /// It used up its restart budget.
+    Quarantined,
+}
+
+/// One observed instance, written by the node that runs it (R2).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct InstanceRow {
+    /// Its token.
+    pub(crate) token: Token,
+    /// How far it is.
+    pub(crate) stage: Stage,
+    /// Its role.
+    pub(crate) mode: Mode,
+    /// Whether its kind has a state that can be lost.
+    pub(crate) has_state: bool,
+    /// Since when, in Unix milliseconds.
+    pub(crate) since_ms: u64,
+    /// The loss it started with, until acknowledged.
+    pub(crate) lost: Option<Arc<StateLost>>,
+}
+
+/// One entry of a member's log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum LogEntry {
+    /// The member wrote a wanted entry.
+    Wanted(ChildId, Wanted),
+    /// An instance of the member began or changed.
+    Row(ChildId, InstanceRow),
+    /// The member has no instance of the child any more. If it gave it away: to whom, and which entry of the
+    /// receiver's log says so.
+    Gone(ChildId, Option<(NodeRef, u64)>),
+}
+
+/// A message to a child that travels with a commit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct HeldMessage {
+    /// Who waits for the reply.
+    pub(crate) origin: NodeRef,
+    /// The message's number there.
+    pub(crate) id: u64,
+    /// The message.
+    pub(crate) message: Payload,
+    /// The children that wait for this one.
+    pub(crate) chain: Arc<[ChildId]>,
+    /// How long its caller still waits, in milliseconds.
+    pub(crate) left_ms: u64,
+    /// Whether a reply is wanted.
+    pub(crate) wants_reply: bool,
+}
+
+/// What the owner answers for one child of a start.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum StartAnswer {
+    /// It runs on the answering node; its row is entry `seq` or earlier of its log.
+    Started {
+        /// Its fencing number.
+        epoch: Epoch,
+        /// The log entry.
+        seq: u64,
+    },
+    /// It failed for good.
+    Failed(ChildError),
+    /// The answering node does not see itself as the owner: plan again.
+    ViewMismatch,
+}
+
+/// What the owner answers for one child of a stop.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum StopAnswer {
+    /// It ended on these nodes; the tombstone is entry `seq` or earlier of the answering node's log.
+    Stopped {
+        /// Who ran it.
+        nodes: Vec<NodeName>,
+        /// The log entry.
+        seq: u64,
+    },
+    /// It failed for good.
+    Failed(ChildError),
+    /// The answering node does not see itself as the owner: plan again.
+    ViewMismatch,
+}
+
+/// One message between two hubs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Message {
+    /// See [`Status`].
+    Status(Box<Status>),
+    /// Entries `from + 1 ..= to` of the sender's log. Superseded entries are left out.
+    Delta {
+        /// The entry before the first.
+        from: u64,
+        /// The last entry.
+        to: u64,
+        /// The entries.
+        entries: Vec<LogEntry>,
+    },
+    /// The sender has the receiver's log up to here.
+    DeltaAck(u64),
+    /// The sender has the receiver's log only up to here: send the rest.
+    PullLog(u64),
+    /// The sender's whole log up to `seq`: what is not in it is gone. Pieces carry the same `seq`.
+    Snapshot {
+        /// The last entry.
+        seq: u64,
+        /// This piece.
+        piece: u32,
+        /// Number of pieces.
+        pieces: u32,
+        /// Rows and wanted entries.
+        entries: Vec<LogEntry>,
+    },
+    /// The log of a gone member is wanted, beyond this entry.
+    PullDeparted(NodeRef, u64),
+    /// What the sender knows of a gone member's instances.
+    Departed {
+        /// The gone member.
+        node: NodeRef,
+        /// How far the sender has its log.
+        seq: u64,
+        /// Its instances.
+        rows: Vec<(ChildId, InstanceRow)>,
+    },
+    /// Hashes over the wanted children by bucket.
+    WantedBuckets(Vec<u64>),
+    /// Wanted entries of the named buckets, tombstones too, and a wish for the receiver's own.
+    WantedPush {
+        /// The buckets that are complete in `entries`.
+        buckets: Vec<u16>,
+        /// The entries, with their author.
+        entries: Vec<(ChildId, NodeRef, Wanted)>,
+        /// Whether the receiver shall answer with its own entries of these buckets.
+        wants_answer: bool,
+    },
+    /// Start these children; the receiver owns them in the view with this hash.
+    Start {
+        /// The request.
+        request: RequestKey,
+        /// The sender's view.
+        view_hash: u64,
+        /// How long the request still lives, in milliseconds.
+        left_ms: u64,
+        /// Whether a child that runs already is reported as started.
+        return_existing: bool,
+        /// The specs.
+        specs: Vec<Arc<ChildSpec>>,
+    },
+    /// Answers to `Start`.
+    Started(u64, Vec<(ChildId, StartAnswer)>),
+    /// Stop these children; the receiver owns them in the view with this hash.
+    Stop {
+        /// The request.
+        request: RequestKey,
+        /// The sender's view.
+        view_hash: u64,
+        /// The children.
+        ids: Vec<ChildId>,
+    },
+    /// Answers to `Stop`.
+    Stopped(u64, Vec<(ChildId, StopAnswer)>),
+    /// H1: make ready to receive a child.
+    Prepare {
+        /// The child.
+        child: ChildId,
+        /// The token it will have.
+        token: Token,
+        /// The source's view.
+        view_hash: u64,
+        /// The wanted version the source runs.
+        version: Version,
+        /// Start at once and hand over after (hot), or only reserve (cold).
+        is_hot: bool,
+    },
+    /// H3: ready to receive.
+    Prepared(ChildId, Token),
+    /// The target does not take the child, or not any more; it will never be active under this token.
+    Refused {
+        /// The child.
+        child: ChildId,
+        /// The token.
+        token: Token,
+        /// Whether planning again may help soon.
+        is_transient: bool,
+        /// For a person.
+        why: String,
+    },
+    /// H5: the state, or that there is none.
+    State {
+        /// The child.
+        child: ChildId,
+        /// The token.
+        token: Token,
+        /// The state.
+        state: Option<Payload>,
+        /// XXH3-64 of the state's bytes.
+        hash: u64,
+    },
+    /// H7: the state is taken.
+    Ready {
+        /// The child.
+        child: ChildId,
+        /// The token.
+        token: Token,
+        /// Hash of what was taken.
+        hash: u64,
+    },
+    /// H8: the source has given up its token.
+    Commit {
+        /// The child.
+        child: ChildId,
+        /// The token.
+        token: Token,
+        /// Messages to handle first.
+        held: Vec<HeldMessage>,
+        /// A loss not acknowledged yet.
+        lost: Option<Arc<StateLost>>,
+    },
+    /// H10: the target is active; its row is entry `seq` or earlier of its log.
+    Activated {
+        /// The child.
+        child: ChildId,
+        /// The token.
+        token: Token,
+        /// The log entry.
+        seq: u64,
+    },
+    /// The source gives the move up.
+    Abort(ChildId, Token),
+    /// The target has forgotten the move and will never be active under this token.
+    Aborted(ChildId, Token),
+    /// After a heal: the loser's state for the winner (R12).
+    Conflict {
+        /// The child.
+        child: ChildId,
+        /// The loser's token.
+        loser: Token,
+        /// The winner's token.
+        winner: Token,
+        /// The loser's state.
+        state: Option<Payload>,
+    },
+    /// The winner has seen the loser's state: the loser may stop. `false`: not now, look again.
+    ConflictSeen(ChildId, Token, bool),
+    /// A message to a child.
+    Call {
+        /// The child.
+        child: ChildId,
+        /// The message, its number and who waits.
+        held: HeldMessage,
+    },
+    /// The reply to a message.
+    Reply(u64, Result<Payload, Box<Error>>),
+    /// The message waits in the child's queue on this node (sends only).
+    Accepted(u64),
+    /// The message was not handled here and will not be: ask this node, if any.
+    Bounce(u64, Option<NodeRef>),
+    /// The message went along with its child to this node.
+    Rerouted(u64, NodeRef),
+    /// Is this child wanted, as far as you know?
+    Query(u64, ChildId),
+    /// It is, or is not.
+    QueryAnswer(u64, bool),
+    /// Which children run on you?
+    WhichChildren(u64),
+    /// These.
+    Children(u64, Vec<ChildId>),
+    /// Clear the loss of a child you run.
+    AcknowledgeLoss(ChildId),
+    /// The sender's hub ends now.
+    Leave,
+    /// Seen.
+    LeaveAck,
+    /// The receiver may not join: this option differs.
+    StrategyMismatch(String),
+}
