@@ -158,12 +158,7 @@ impl Swim {
 
     /// A linked member is said to be replaced. If the other one answers it is so; if only the linked one does,
     /// it keeps the name. Returns whether the record may be applied at once.
-    pub(super) fn is_hearsay_settled(
-        &mut self,
-        known: &Member<Id>,
-        record: &Record,
-        step: &mut Step<'_>,
-    ) -> bool {
+    pub(super) fn is_hearsay_settled(&mut self, known: &Member<Id>, record: &Record, step: &mut Step<'_>) -> bool {
         let node = &known.id().node;
         match self.links.get(node).map(|link| &link.admission) {
             None | Some(Admission::Unknown) => true,
@@ -177,13 +172,7 @@ impl Swim {
         }
     }
 
-    fn start_name_check(
-        &mut self,
-        holder: Id,
-        newcomer: Record,
-        hearsay: Option<Record>,
-        step: &mut Step<'_>,
-    ) {
+    fn start_name_check(&mut self, holder: Id, newcomer: Record, hearsay: Option<Record>, step: &mut Step<'_>) {
         let node = newcomer.id.node.clone();
         let nonce = self.next_nonce();
         if let Some(link) = self.links.get_mut(&node) {
@@ -211,8 +200,7 @@ impl Swim {
         if check.probes_left > 0 {
             check.probes_left -= 1;
             let pause = NAME_CHECK / NAME_PROBES_COUNT;
-            self.timers
-                .add(step.now + pause, Due::NameCheck(node.clone(), nonce));
+            self.timers.add(step.now + pause, Due::NameCheck(node.clone(), nonce));
             if self.ask_widely(&holder, nonce, step) || is_member_asked_too {
                 return;
             }
@@ -226,9 +214,7 @@ impl Swim {
             return;
         };
         let last_heard = link.last_heard;
-        let Admission::Checking(check) =
-            std::mem::replace(&mut link.admission, Admission::Accepted)
-        else {
+        let Admission::Checking(check) = std::mem::replace(&mut link.admission, Admission::Accepted) else {
             return;
         };
         match check.hearsay {
@@ -246,18 +232,13 @@ impl Swim {
 
     /// An answer came: if the holder of a name was asked, the name is taken.
     pub(super) fn name_is_alive(&mut self, holder: &NodeRef, nonce: u64, step: &mut Step<'_>) {
-        let newcomer = self
-            .links
-            .iter()
-            .find_map(|(node, link)| match &link.admission {
-                Admission::Checking(check)
-                    if check.nonce == nonce && check.holder.node == *holder =>
-                {
-                    let is_valid = check.hearsay.is_some() || self.is_up(holder);
-                    is_valid.then(|| (node.clone(), check.holder.contact()))
-                }
-                Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
-            });
+        let newcomer = self.links.iter().find_map(|(node, link)| match &link.admission {
+            Admission::Checking(check) if check.nonce == nonce && check.holder.node == *holder => {
+                let is_valid = check.hearsay.is_some() || self.is_up(holder);
+                is_valid.then(|| (node.clone(), check.holder.contact()))
+            }
+            Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
+        });
         if let Some((newcomer, by)) = newcomer {
             self.refuse(&newcomer, by, step);
         }
@@ -270,12 +251,8 @@ impl Swim {
             .links
             .iter()
             .filter_map(|(node, link)| match &link.admission {
-                Admission::Checking(check)
-                    if check.holder.node == *holder && check.hearsay.is_none() =>
-                {
-                    let is_over = known
-                        .as_ref()
-                        .is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
+                Admission::Checking(check) if check.holder.node == *holder && check.hearsay.is_none() => {
+                    let is_over = known.as_ref().is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
                     is_over.then(|| node.clone())
                 }
                 Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,

@@ -91,9 +91,7 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
         soak.cluster.run(ms(4000));
         let calm = soak.cluster.run_until(ms(20_000), Cluster::is_complete);
         assert!(calm.is_some(), "seed {seed}: they do not agree");
-        let taken = soak
-            .cluster
-            .count(|_, effect| matches!(effect, SwimEffect::NameTaken { .. }));
+        let taken = soak.cluster.count(|_, effect| matches!(effect, SwimEffect::NameTaken { .. }));
         assert_eq!(taken, 0, "seed {seed}");
         soak.cluster.log.clear();
         soak.cluster.run(ms(20_000));
