@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 /// Pause before hello is said again; doubles up to [`LONGEST_HELLO_PAUSE`].
 pub(super) const FIRST_HELLO_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_HELLO_PAUSE: Duration = Duration::from_secs(8);
+/// A refused node has this long to hear so: a transport may drop what is queued when a link is closed.
+const CLOSE_AFTER: Duration = Duration::from_millis(200);
 /// How long the holder of a name has to answer (R13).
 const NAME_CHECK: Duration = Duration::from_millis(300);
 /// Probes within that time.
@@ -33,6 +35,8 @@ pub(super) enum Admission {
     Checking(Box<NameCheck>),
     /// It is, or was, a member.
     Accepted,
+    /// It was told that its name is taken; the link is about to be closed.
+    Refused,
 }
 
 /// A question to the holder of a name.
@@ -53,7 +57,7 @@ impl Admission {
         match self {
             Self::Accepted => true,
             Self::Checking(check) => check.hearsay.is_some(),
-            Self::Unknown => false,
+            Self::Unknown | Self::Refused => false,
         }
     }
 }
@@ -91,8 +95,10 @@ impl Swim {
             self.tell_leave(from, step);
             return;
         }
-        let is_welcomed = self.links.get(from).is_some_and(|link| link.is_welcomed);
-        if is_welcomed && !has_heard_you && !self.is_going() {
+        let Some(link) = self.links.get(from).filter(|link| !matches!(link.admission, Admission::Refused)) else {
+            return;
+        };
+        if link.is_welcomed && !has_heard_you && !self.is_going() {
             // Its end of the link began anew, ours did not.
             self.say_hello(from, step);
         }
@@ -161,7 +167,7 @@ impl Swim {
     pub(super) fn is_hearsay_settled(&mut self, known: &Member<Id>, record: &Record, step: &mut Step<'_>) -> bool {
         let node = &known.id().node;
         match self.links.get(node).map(|link| &link.admission) {
-            None | Some(Admission::Unknown) => true,
+            None | Some(Admission::Unknown | Admission::Refused) => true,
             Some(Admission::Checking(_)) => false,
             Some(Admission::Accepted) => {
                 let holder = record.id.clone();
@@ -214,19 +220,23 @@ impl Swim {
             return;
         };
         let last_heard = link.last_heard;
-        let Admission::Checking(check) = std::mem::replace(&mut link.admission, Admission::Accepted) else {
-            return;
+        let check = match std::mem::replace(&mut link.admission, Admission::Unknown) {
+            Admission::Checking(check) => check,
+            other @ (Admission::Unknown | Admission::Accepted | Admission::Refused) => {
+                link.admission = other;
+                return;
+            }
         };
         match check.hearsay {
-            None => {
-                link.admission = Admission::Unknown;
-                self.admit(check.newcomer, Some(&check.holder.node), step);
-            }
+            None => self.admit(check.newcomer, Some(&check.holder.node), step),
             Some(_) if last_heard > check.since => {
                 let rank = check.holder.rank.saturating_add(1);
                 self.accept(check.newcomer, rank, step);
             }
-            Some(record) => self.apply(record.into_member(), true, step),
+            Some(record) => {
+                link.admission = Admission::Accepted;
+                self.apply(record.into_member(), true, step);
+            }
         }
     }
 
@@ -237,7 +247,7 @@ impl Swim {
                 let is_valid = check.hearsay.is_some() || self.is_up(holder);
                 is_valid.then(|| (node.clone(), check.holder.contact()))
             }
-            Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
+            Admission::Checking(_) | Admission::Unknown | Admission::Accepted | Admission::Refused => None,
         });
         if let Some((newcomer, by)) = newcomer {
             self.refuse(&newcomer, by, step);
@@ -255,7 +265,7 @@ impl Swim {
                     let is_over = known.as_ref().is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
                     is_over.then(|| node.clone())
                 }
-                Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
+                Admission::Checking(_) | Admission::Unknown | Admission::Accepted | Admission::Refused => None,
             })
             .collect();
         for node in waiting {
@@ -290,10 +300,22 @@ impl Swim {
         }
     }
 
-    /// Tells a node that its name is taken and closes the link.
+    /// Tells a node that its name is taken, and closes the link when it had time to hear that.
     pub(super) fn refuse(&mut self, node: &NodeRef, by: Contact, step: &mut Step<'_>) {
-        if self.links.contains_key(node) {
-            self.send(node, &Message::Taken { by }, step);
+        let Some(link) = self.links.get_mut(node) else {
+            return;
+        };
+        if matches!(link.admission, Admission::Refused) {
+            return;
+        }
+        link.admission = Admission::Refused;
+        let close = Due::Close(node.clone(), link.session);
+        self.timers.add(step.now + CLOSE_AFTER, close);
+        self.send(node, &Message::Taken { by }, step);
+    }
+
+    pub(super) fn close_link(&mut self, node: &NodeRef, session: u64, step: &mut Step<'_>) {
+        if self.links.get(node).is_some_and(|link| link.session == session) {
             self.links.remove(node);
             step.effects.push(SwimEffect::Disconnect(node.clone()));
         }
