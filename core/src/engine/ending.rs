@@ -152,7 +152,7 @@ impl Engine {
         }
     }
 
-    fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
+    pub(super) fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
         let Some(ending) = self.endings.remove(&instance) else {
             return;
         };
