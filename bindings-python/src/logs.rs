@@ -81,11 +81,7 @@ struct Bridge;
 
 impl Subscriber for Bridge {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.target().starts_with(TARGET) {
-            Interest::sometimes()
-        } else {
-            Interest::never()
-        }
+        if metadata.target().starts_with(TARGET) { Interest::sometimes() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -107,15 +103,8 @@ impl Subscriber for Bridge {
         let mut text = Text(String::new());
         event.record(&mut text);
         let metadata = event.metadata();
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |since| since.as_secs_f64());
-        let record = (
-            python_level(metadata.level()),
-            metadata.target().replace("::", "."),
-            text.0,
-            seconds,
-        );
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let record = (python_level(metadata.level()), metadata.target().replace("::", "."), text.0, seconds);
         let mut waiting = buffer.waiting.lock();
         if waiting.records.len() >= MAX_WAITING_RECORDS {
             waiting.dropped += 1;
@@ -153,9 +142,7 @@ pub(crate) fn next_logs(py: Python<'_>, timeout_ms: u64) -> Option<(Vec<Record>,
     py.detach(|| {
         let mut waiting = buffer.waiting.lock();
         if waiting.records.is_empty() && !waiting.is_closed {
-            buffer
-                .filled
-                .wait_for(&mut waiting, Duration::from_millis(timeout_ms));
+            buffer.filled.wait_for(&mut waiting, Duration::from_millis(timeout_ms));
         }
         if waiting.records.is_empty() && waiting.is_closed {
             return None;

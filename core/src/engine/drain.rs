@@ -264,6 +264,7 @@ impl Engine {
     }
 
     fn tell_last_words(&mut self) {
+        self.write_off_endings();
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Telling;
         }

@@ -154,6 +154,13 @@ impl Engine {
         self.ended(instance, true);
     }
 
+    /// The hub ends: what has not ended by now is written off.
+    pub(super) fn write_off_endings(&mut self) {
+        while let Some((&instance, _)) = self.endings.first_key_value() {
+            self.ended(instance, true);
+        }
+    }
+
     pub(super) fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
         let Some(ending) = self.endings.remove(&instance) else {
             return;

@@ -10,6 +10,7 @@ use super::ending::After;
 use super::local::{Incoming, IncomingStep, Phase, Work};
 use super::outgoing::hash_of;
 use super::{Engine, TimerKey};
+use crate::error::ErrorKind;
 use crate::host::call::{HostAnswer, HostRequest, StartReason, StopReason};
 use crate::ids::{ChildId, NodeRef, Token};
 use crate::payload::Payload;
@@ -237,7 +238,12 @@ impl Engine {
         };
         match split(answer) {
             Ok(_) => self.incoming_ready(child, hash),
-            Err(failure) => self.drop_incoming(child, Some(&failure.message)),
+            Err(failure) => {
+                if failure.kind == Some(ErrorKind::HostTimeout) && self.is_instance(child) {
+                    self.discard_instance(child);
+                }
+                self.drop_incoming(child, Some(&failure.message));
+            }
         }
     }
 

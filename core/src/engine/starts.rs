@@ -342,7 +342,8 @@ impl Engine {
             return;
         }
         result.rollback = true;
-        self.roll_back(RequestId(id), undone, result);
+        let left = request.deadline.since(self.now);
+        self.roll_back(RequestId(id), undone, result, left);
     }
 
     /// The owner's side of a start.
