@@ -12,6 +12,8 @@ use super::hash::FixedHash;
 use crate::ids::{ChildId, Epoch, NodeRef};
 use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
+/// A clock further ahead of ours than this is not believed.
+const MAX_CLOCK_JUMP: u64 = 1 << 32;
 /// Number of buckets of the wanted digest.
 pub(super) const BUCKETS: usize = 256;
 
@@ -102,11 +104,14 @@ pub(super) struct Registry {
     entries: IndexMap<ChildId, Entry, FixedHash>,
     buckets: Vec<u64>,
     root: u64,
+    /// The highest counter of a wanted version seen anywhere. Writes count on from it, so that a newcomer, which is
+    /// not told old tombstones, writes above them.
+    clock: u64,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { entries: IndexMap::default(), buckets: vec![0; BUCKETS], root: 0 }
+        Self { entries: IndexMap::default(), buckets: vec![0; BUCKETS], root: 0, clock: 0 }
     }
 }
 
@@ -157,8 +162,21 @@ impl Registry {
         &self.buckets
     }
 
+    /// The highest counter seen.
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Believes a member's clock, unless it is absurd.
+    pub(super) fn note_clock(&mut self, clock: u64) {
+        if clock <= self.clock.saturating_add(MAX_CLOCK_JUMP) {
+            self.clock = self.clock.max(clock);
+        }
+    }
+
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
     pub(super) fn merge_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
+        self.clock = self.clock.max(wanted.version.counter);
         let entry = self.entries.entry(child.clone()).or_default();
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
