@@ -91,7 +91,7 @@ impl Engine {
         spec: Option<std::sync::Arc<crate::spec::ChildSpec>>,
         request: RequestKey,
     ) {
-        let counter = self.registry.clock() + 1;
+        let counter = (self.registry.clock() + 1).max(self.unix_ms());
         let entry = self.registry.entry(child);
         let epoch = entry.highest_epoch();
         let seq = self.log.append(entry.own_wanted_seq, Item::Wanted(child.clone()));

@@ -12,8 +12,6 @@ use super::hash::FixedHash;
 use crate::ids::{ChildId, Epoch, NodeRef};
 use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
-/// A clock further ahead of ours than this is not believed.
-const MAX_CLOCK_JUMP: u64 = 1 << 32;
 /// Number of buckets of the wanted digest.
 pub(super) const BUCKETS: usize = 256;
 
@@ -80,6 +78,16 @@ impl Entry {
             .max_by_key(|holder| holder.row.token)
     }
 
+    /// Whether another member also tells that its instance is the child.
+    pub(super) fn has_other_active(&self, me: &NodeRef) -> bool {
+        self.holders.iter().any(|holder| {
+            holder.node != *me
+                && !holder.is_departed
+                && holder.gone_after.is_none()
+                && holder.row.stage == Stage::Active
+        })
+    }
+
     /// The last word of the gone node that had the child last.
     pub(super) fn departed_holder(&self) -> Option<&Holder> {
         self.holders
@@ -104,8 +112,9 @@ pub(super) struct Registry {
     entries: IndexMap<ChildId, Entry, FixedHash>,
     buckets: Vec<u64>,
     root: u64,
-    /// The highest counter of a wanted version seen anywhere. Writes count on from it, so that a newcomer, which is
-    /// not told old tombstones, writes above them.
+    /// The highest counter of a wanted version seen anywhere. Writes count on from it, and never start below the
+    /// wall clock in milliseconds: so a newcomer, which is not told old tombstones, writes above them, and where two
+    /// sides wrote without each other the later write wins, as far as the clocks agree.
     clock: u64,
 }
 
@@ -167,11 +176,9 @@ impl Registry {
         self.clock
     }
 
-    /// Believes a member's clock, unless it is absurd.
+    /// Goes on from a member's clock.
     pub(super) fn note_clock(&mut self, clock: u64) {
-        if clock <= self.clock.saturating_add(MAX_CLOCK_JUMP) {
-            self.clock = self.clock.max(clock);
-        }
+        self.clock = self.clock.max(clock);
     }
 
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.

@@ -129,7 +129,7 @@ impl Engine {
             return;
         }
         self.note_term(status.term);
-        self.registry.note_clock(status.clock);
+        self.note_clock(status.clock);
         let is_wanted_equal = status.wanted_hash == self.registry.wanted_hash();
         let (now, view_hash) = (self.now, self.membership.view.hash);
         let Some(peer) = self.membership.peers.get_mut(from) else {
