@@ -262,9 +262,12 @@ def test_state_of_64_mebibytes_then_moves_and_one_byte_more_is_contained(hub, hu
 
 
 def test_two_hubs_with_one_id_on_one_node_then_hub_exists(hub, hub_id):
-    with ph.Node() as node, ph.Hub(f"{hub_id}-twice", node=node):
-        with pytest.raises(ph.HubExistsError):
-            ph.Hub(f"{hub_id}-twice", node=node).start()
+    with (
+        ph.Node() as node,
+        ph.Hub(f"{hub_id}-twice", node=node),
+        pytest.raises(ph.HubExistsError),
+    ):
+        ph.Hub(f"{hub_id}-twice", node=node).start()
 
 
 def test_node_and_its_options_together_then_refused(hub):
