@@ -145,9 +145,7 @@ pub struct Contact {
 /// Orders the activations of one child (R4): by epoch, then incarnation, then transfer.
 ///
 /// Effects that carry a token at or below the last accepted one have no effect.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Token {
     /// The fencing number users see.
     pub epoch: Epoch,

@@ -57,19 +57,13 @@ impl Payload {
     /// Bytes as they are.
     #[must_use]
     pub fn bytes(data: impl Into<Bytes>) -> Self {
-        Self {
-            content_type: ContentType::Bytes,
-            data: data.into(),
-        }
+        Self { content_type: ContentType::Bytes, data: data.into() }
     }
 
     /// JSON text. The text is not checked here.
     #[must_use]
     pub fn json(text: impl Into<Bytes>) -> Self {
-        Self {
-            content_type: ContentType::Json,
-            data: text.into(),
-        }
+        Self { content_type: ContentType::Json, data: text.into() }
     }
 
     /// Encodes a value as JSON.

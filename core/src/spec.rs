@@ -11,9 +11,7 @@ use crate::ids::{ChildId, Epoch, KindName, NodeName};
 use crate::payload::{ContentType, Payload};
 
 /// What happens to a child when its body ends or it crashes (R21).
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RestartPolicy {
     /// Always restarted.
@@ -26,9 +24,7 @@ pub enum RestartPolicy {
 }
 
 /// What an exception in `handle` does to the instance.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// The caller gets `child_failed`, the instance lives on with its state.
@@ -93,20 +89,15 @@ impl ChildSpec {
     /// # Errors
     /// `invalid_argument` naming the key.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, Error> {
-        let refuse =
-            |message: String| Error::new(ErrorKind::InvalidArgument, "child_spec", message);
-        let object = value
-            .as_object()
-            .ok_or_else(|| refuse("a child spec must be an object".into()))?;
+        let refuse = |message: String| Error::new(ErrorKind::InvalidArgument, "child_spec", message);
+        let object = value.as_object().ok_or_else(|| refuse("a child spec must be an object".into()))?;
         let text = |key: &str| match object.get(key) {
             Some(serde_json::Value::String(text)) => Ok(text.as_str()),
             Some(other) => Err(refuse(format!("`{key}` must be a text, not {other}"))),
             None => Err(refuse(format!("a child spec needs `{key}`"))),
         };
         let mut spec = Self::new(text("id")?, text("kind")?)?;
-        let bad = |key: &str, error: serde_json::Error| {
-            refuse(format!("`{key}` of child {}: {error}", spec.id))
-        };
+        let bad = |key: &str, error: serde_json::Error| refuse(format!("`{key}` of child {}: {error}", spec.id));
         let (mut restart, mut on_error) = (spec.restart, spec.on_error);
         let (mut require, mut shutdown_ms) = (BTreeMap::new(), spec.shutdown_ms);
         for (key, value) in object {
@@ -119,10 +110,7 @@ impl ChildSpec {
                 "require" => require = BTreeMap::deserialize(value).map_err(|e| bad(key, e))?,
                 "shutdown_ms" => shutdown_ms = u32::deserialize(value).map_err(|e| bad(key, e))?,
                 other => {
-                    return Err(refuse(format!(
-                        "unknown key `{other}` in the spec of {}",
-                        spec.id
-                    )));
+                    return Err(refuse(format!("unknown key `{other}` in the spec of {}", spec.id)));
                 }
             }
         }
@@ -134,10 +122,7 @@ impl ChildSpec {
             Some(serde_json::Value::Object(map)) if map.is_empty() => None,
             Some(map @ serde_json::Value::Object(_)) => Some(map.to_string().into()),
             Some(other) => {
-                return Err(refuse(format!(
-                    "`metadata` of {} must be an object, not {other}",
-                    spec.id
-                )));
+                return Err(refuse(format!("`metadata` of {} must be an object, not {other}", spec.id)));
             }
         };
         (spec.restart, spec.on_error) = (restart, on_error);

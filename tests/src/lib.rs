@@ -1,1 +1,4 @@
 //! Simulator, scenarios and vectors.
+
+pub mod reference_placement;
+pub mod sim;

@@ -73,13 +73,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
     let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // Set by the cargo that runs us, for us alone.
-    for name in [
-        "CARGO_MANIFEST_DIR",
-        "CARGO_MANIFEST_PATH",
-        "CARGO_PKG_NAME",
-    ] {
-        command.env_remove(name);
+    // What the cargo that runs us set for us alone: build scripts that watch these would run again.
+    for (name, _) in std::env::vars_os() {
+        let is_ours =
+            ["CARGO_PKG_", "CARGO_MANIFEST_"].map(|ours| name.to_string_lossy().starts_with(ours));
+        if is_ours.contains(&true) {
+            command.env_remove(name);
+        }
     }
     command
 }
@@ -89,7 +89,10 @@ fn line_of(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     let words = std::iter::once(name).chain(command.get_args());
-    let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
+    // A program given as an argument shows as its first line.
+    let words: Vec<String> = words
+        .map(|word| word.to_string_lossy().lines().take(1).collect())
+        .collect();
     words.join(" ")
 }
 

@@ -31,6 +31,11 @@ const RUN_SUITES: &[Suite] = &[
         run: wheel,
     },
     Suite {
+        name: "readme",
+        shows: "the README's example runs as a newcomer would run it",
+        run: readme,
+    },
+    Suite {
         name: "python",
         shows: "the Python package on real hubs",
         run: pytest,
@@ -125,10 +130,37 @@ fn wheel() -> Outcome<Ended> {
     Ok(Ended::Passed(Some(name.into_owned())))
 }
 
-fn pytest() -> Outcome<Ended> {
-    let environment = python::Environment::existing("test-venv").ok_or_else(|| {
+/// The environment that the suite `wheel` made.
+fn environment() -> Outcome<python::Environment> {
+    python::Environment::existing("test-venv").ok_or_else(|| {
         Failure::new("there is no environment with the wheel: the suite `wheel` makes it")
+    })
+}
+
+fn readme() -> Outcome<Ended> {
+    let path = process::root().join("README.md");
+    let text = process::io("README.md", std::fs::read_to_string(path))?;
+    let example =
+        example_of(&text).ok_or_else(|| Failure::new("README.md has no block of Python"))?;
+    let mut command = environment()?.python();
+    let prints = process::run_watched(command.args(["-I", "-c", example]), |line| {
+        Some(line.to_owned())
     })?;
+    match prints.as_deref() {
+        Some("2") => Ok(Ended::Passed(Some("prints 2".into()))),
+        Some(other) => Err(Failure::new(format!("it printed {other:?}, not 2"))),
+        None => Err(Failure::new("it printed nothing")),
+    }
+}
+
+/// The first block of Python in a page.
+fn example_of(page: &str) -> Option<&str> {
+    let (_, rest) = page.split_once("```python\n")?;
+    rest.split_once("```").map(|(example, _)| example)
+}
+
+fn pytest() -> Outcome<Ended> {
+    let environment = environment()?;
     environment.pip_install(&["pytest", "pytest-asyncio", "pytest-timeout"])?;
     let mut command = environment.python();
     command.current_dir(process::root().join("bindings-python"));
@@ -139,4 +171,29 @@ fn pytest() -> Outcome<Ended> {
         is_summary.then(|| line.trim_matches(['=', ' ']).to_owned())
     })?;
     Ok(Ended::Passed(summary))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cargo_summary, example_of};
+
+    #[test]
+    fn page_with_blocks_then_the_first_of_python() {
+        let page = "text\n```sh\nls\n```\n```python\nprint(2)\n```\n```python\nprint(3)\n```\n";
+        assert_eq!(example_of(page), Some("print(2)\n"));
+        assert_eq!(example_of("no block"), None);
+    }
+
+    #[test]
+    fn summary_lines_then_their_counts() {
+        let nextest = "Summary [   0.006s] 3 tests run: 3 passed, 0 skipped";
+        let expected = "3 tests run: 3 passed, 0 skipped";
+        assert_eq!(cargo_summary(nextest).as_deref(), Some(expected));
+        let cargo = "test result: ok. 2 passed; 0 failed";
+        assert_eq!(
+            cargo_summary(cargo).as_deref(),
+            Some("ok. 2 passed; 0 failed")
+        );
+        assert_eq!(cargo_summary("Compiling xtask"), None);
+    }
 }

@@ -1,8 +1,8 @@
-//! Writes a configuration as its JSON document, and as the fingerprint peers compare.
+//! Writes a configuration as its JSON document.
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy,
@@ -38,46 +38,6 @@ impl HubConfig {
         }
         document
     }
-
-    /// What must be equal on all nodes of a hub, as option and value: type and options of redundancy,
-    /// distribution and partition tolerance, type and `handover` of migration.
-    ///
-    /// Sorted by option, so that two fingerprints compare as they are.
-    #[must_use]
-    pub fn fingerprint(&self) -> Vec<(String, String)> {
-        let mut migration = migration(&self.migration);
-        if let Some(options) = migration.as_object_mut() {
-            options.retain(|option, _| option == "type" || option == "handover");
-        }
-        let mut fingerprint: Vec<_> = [
-            ("distribution", distribution(&self.distribution)),
-            ("migration", migration),
-            (
-                "partition_tolerance",
-                partition_tolerance(&self.partition_tolerance),
-            ),
-            ("redundancy", redundancy(&self.redundancy)),
-        ]
-        .iter()
-        .flat_map(|(family, options)| flat(family, options))
-        .collect();
-        fingerprint.sort();
-        fingerprint
-    }
-}
-
-fn flat(family: &str, options: &Value) -> Vec<(String, String)> {
-    let options: Option<&Map<String, Value>> = options.as_object();
-    options
-        .into_iter()
-        .flatten()
-        .map(|(option, value)| {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            (format!("{family}.{option}"), text)
-        })
-        .collect()
 }
 
 /// Whole milliseconds; options are below a day, so nothing is cut off.

@@ -338,39 +338,6 @@ fn thousands_of_unknown_keys_then_the_message_stays_bounded() {
 }
 
 #[test]
-fn fingerprint_then_exactly_the_options_peers_must_share() {
-    let config = HubConfig::new("o").expect("valid id");
-    let pairs = |config: &HubConfig| {
-        let fingerprint = config.fingerprint().into_iter();
-        fingerprint
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        pairs(&config),
-        [
-            "distribution.type=consistent_hashing",
-            "migration.handover=false",
-            "migration.type=cold_swap",
-            "partition_tolerance.type=divergence",
-            "redundancy.type=singularity",
-        ]
-    );
-    let other_retention = config
-        .clone()
-        .with_host_threads(2)
-        .with_migration(Migration::ColdSwap {
-            handover: false,
-            handover_data_wait: Duration::from_secs(1),
-        });
-    assert_eq!(pairs(&config), pairs(&other_retention));
-    let with_handover = config
-        .clone()
-        .with_migration(Migration::cold_swap().with_handover(true));
-    assert_ne!(pairs(&config), pairs(&with_handover));
-}
-
-#[test]
 fn table_then_it_names_every_key_of_the_document() {
     let config =
         HubConfig::new("o")

@@ -203,6 +203,8 @@ pub enum Effect {
     Hook(HookEvent),
     /// The hub ended: its drain is done and it left. Nothing comes after it.
     Stopped,
+    /// The hub may not join the members it met: `strategy_mismatch`. Nothing comes after it.
+    Refused(Error),
     /// An invariant is broken; the hub fences itself (R20). Nothing comes after it.
     Failed(String),
 }

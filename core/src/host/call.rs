@@ -176,11 +176,7 @@ impl HostFailure {
     /// A failure with a message only.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            trace: None,
-            kind: None,
-        }
+        Self { message: message.into(), trace: None, kind: None }
     }
 }
 

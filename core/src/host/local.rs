@@ -257,7 +257,12 @@ impl Children {
         child: &mut dyn Child,
         call: &HostCall,
     ) -> Option<HostAnswer> {
-        let done = |()| None;
+        let silent = |callback: &mut dyn FnMut()| {
+            guarded(|| {
+                callback();
+                Ok(None)
+            })
+        };
         let result = match &call.request {
             HostRequest::Handle { message, chain } => {
                 let chain = Chain::Handling(Arc::clone(chain));
@@ -266,21 +271,21 @@ impl Children {
             }
             HostRequest::PrepareState => guarded(|| child.prepare_handover_state()),
             HostRequest::AlterState(state) => {
-                guarded(|| child.alter_handover_state(state.clone()).map(done))
+                guarded(|| child.alter_handover_state(state.clone()).map(|()| None))
             }
             HostRequest::ResolveConflict(state) => {
-                guarded(|| child.resolve_conflict(state.clone()).map(done))
+                guarded(|| child.resolve_conflict(state.clone()).map(|()| None))
             }
             HostRequest::RedundancySignal(mode) => {
                 cell.set_mode(*mode);
-                guarded(|| Ok(child.redundancy_signal(*mode)).map(done))
+                silent(&mut || child.redundancy_signal(*mode))
             }
             HostRequest::HandoverStart(target) => {
-                guarded(|| Ok(child.handover_start(target.clone())).map(done))
+                silent(&mut || child.handover_start(target.clone()))
             }
             HostRequest::Stop(reason) => {
                 cell.cancel(call.number);
-                guarded(|| Ok(child.stop(*reason)).map(done))
+                silent(&mut || child.stop(*reason))
             }
             HostRequest::Run => return self.run(cell, child, call.number),
             HostRequest::Start(_)
@@ -361,7 +366,7 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
 
 /// Dropping a child runs host code too.
 fn drop_quietly(child: Box<dyn Child>) {
-    if guarded(|| Ok(drop(child))).is_err() {
+    if catch_unwind(AssertUnwindSafe(|| drop(child))).is_err() {
         tracing::warn!(target: "process_hub::host", "a child panicked while it was dropped");
     }
 }

@@ -1,5 +1,11 @@
 //! The host side: calls, their queue, and the in-process host for Rust children.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads and clocks, and shares state with its callers"
+)]
+
 pub mod call;
 mod cell;
 pub mod child;

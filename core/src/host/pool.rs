@@ -49,7 +49,7 @@ impl Worker {
     /// The thread enters host code that should return by `deadline`. One that was written off stays so.
     pub(crate) fn begin(&self, deadline: Timestamp) {
         let deadline = deadline.0.max(BLOCKED + 1);
-        let _ = (self.state).try_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+        let _ = (self.state).fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             (state != WRITTEN_OFF).then_some(deadline)
         });
     }
@@ -332,6 +332,3 @@ impl std::fmt::Debug for Pool {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests;

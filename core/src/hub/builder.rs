@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::clock::{now, wall_ms};
-use super::driver::Driver;
+use super::driver::{Driver, Machine};
 use super::node::{Node, random_number, spawn};
-use super::observers::{Observer, Observers};
+use super::observers::{Interceptor, Observer, Observers};
 use super::requests::Requests;
 use super::statics::StaticChildren;
 use super::view::View;
@@ -14,13 +14,15 @@ use super::{Flag, Handle, Hub, Shared, inputs};
 use crate::config::HubConfig;
 use crate::engine::{Command, Engine, EngineSetup};
 use crate::error::{Error, ErrorKind};
-use crate::host::call::KindInfo;
+use crate::host::call::{HostFailure, KindInfo};
 use crate::host::child::Kind;
 use crate::host::local::LocalHost;
 use crate::host::queue::HostQueue;
-use crate::ids::KindName;
+use crate::ids::{KindName, NodeName};
 use crate::observe::metrics::HubMetrics;
 use crate::observe::{HookEvent, HookName};
+use crate::spec::ChildSpec;
+use crate::time::Timestamp;
 
 /// Collects what a hub needs before it starts.
 #[must_use = "nothing happens before `start`"]
@@ -30,6 +32,7 @@ pub struct HubBuilder {
     kinds: Vec<(String, Arc<dyn Kind>)>,
     infos: Vec<KindInfo>,
     hooks: Vec<(HookName, String, i32, Observer)>,
+    interceptors: Vec<(String, i32, Interceptor)>,
     host_hooks: u64,
 }
 
@@ -41,6 +44,7 @@ impl HubBuilder {
             kinds: Vec::new(),
             infos: Vec::new(),
             hooks: Vec::new(),
+            interceptors: Vec::new(),
             host_hooks: 0,
         }
     }
@@ -76,6 +80,21 @@ impl HubBuilder {
         self
     }
 
+    /// Adds an interceptor that sees the static children too, for [`Self::start`]; see [`Hub::intercept`].
+    pub fn intercept(
+        mut self,
+        id: &str,
+        priority: i32,
+        handler: impl Fn(ChildSpec, &[NodeName]) -> Result<ChildSpec, HostFailure>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let handler: Interceptor = Arc::new(handler);
+        self.interceptors.push((id.into(), priority, handler));
+        self
+    }
+
     /// Which hooks the host queue delivers from the beginning; see [`Hub::subscribe_hooks`].
     pub fn host_hooks(mut self, bits: u64) -> Self {
         self.host_hooks = bits;
@@ -89,7 +108,7 @@ impl HubBuilder {
     /// configuration, and for what [`Node::start`] refuses; `node_name_taken`; `hub_exists`; `closed` when the node
     /// was stopped.
     pub fn start(self) -> Result<Hub, Error> {
-        self.begin(true).map(|(hub, _)| hub)
+        self.begin(true, engine).map(|(hub, _)| hub)
     }
 
     /// Starts the hub and gives its queue to the caller, who runs the kinds: a binding.
@@ -97,10 +116,14 @@ impl HubBuilder {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_with_queue(self) -> Result<(Hub, HostQueue), Error> {
-        self.begin(false)
+        self.begin(false, engine)
     }
 
-    fn begin(self, runs_children: bool) -> Result<(Hub, HostQueue), Error> {
+    pub(crate) fn begin(
+        self,
+        runs_children: bool,
+        make_engine: impl FnOnce(Timestamp, EngineSetup) -> Box<dyn Machine>,
+    ) -> Result<(Hub, HostQueue), Error> {
         let mut infos = self.infos;
         let mut kinds = Vec::new();
         for (name, kind) in self.kinds {
@@ -130,6 +153,9 @@ impl HubBuilder {
         let observers = Arc::new(Observers::default());
         for (hook, id, priority, handler) in self.hooks {
             observers.on(hook, id, priority, handler)?;
+        }
+        for (id, priority, handler) in self.interceptors {
+            observers.intercept(id, priority, handler);
         }
         let local = runs_children.then(|| {
             let threads = config.host_threads;
@@ -179,12 +205,23 @@ impl HubBuilder {
         shared
             .requests
             .submit_unread(Command::SubscribeHooks(hooks));
-        let engine = Engine::new(time, setup);
-        let driver = Driver::new(engine, receiver, Arc::clone(shared), statics);
+        let driver = Driver::new(
+            make_engine(time, setup),
+            receiver,
+            Arc::clone(shared),
+            statics,
+        );
         shared.node.attach(&shared.id, sender)?;
-        spawn("process-hub-engine", move || driver.run())?;
+        if let Err(error) = spawn("process-hub-engine", move || driver.run()) {
+            shared.node.detach(&shared.id);
+            return Err(error);
+        }
         Ok((Hub { handle }, queue))
     }
+}
+
+fn engine(now: Timestamp, setup: EngineSetup) -> Box<dyn Machine> {
+    Box::new(Engine::new(now, setup))
 }
 
 impl std::fmt::Debug for HubBuilder {

@@ -10,6 +10,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
 use super::clock::now;
+use super::host_watch::HostWatch;
 use super::inputs::{DriverInput, InputReceiver};
 use super::pending::{Answer, Sink, closed};
 use super::statics::StaticChildren;
@@ -28,8 +29,31 @@ use crate::time::Timestamp;
 const MAX_TURN_INPUTS: usize = 1024;
 /// The numbers of calls the driver makes itself begin here; the engine counts from below.
 const OWN_CALLS: u64 = 1 << 63;
+/// How long a hub's own node may take to leave: the members' acknowledgement, then what the transport has queued.
+const ORDERLY_LEAVE: Duration = Duration::from_secs(5);
 /// How long the node of a fenced hub may take to leave.
 const FENCED_LEAVE: Duration = Duration::from_secs(2);
+
+/// What a driver drives: the engine, or a test's stand-in for it.
+pub(crate) trait Machine: Send {
+    fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>);
+    fn flush(&mut self, now: Timestamp, effects: &mut Vec<Effect>);
+    fn next_deadline(&self) -> Timestamp;
+}
+
+impl Machine for Engine {
+    fn handle(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        Self::handle(self, now, input, effects);
+    }
+
+    fn flush(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        Self::flush(self, now, effects);
+    }
+
+    fn next_deadline(&self) -> Timestamp {
+        Self::next_deadline(self)
+    }
+}
 
 /// How a driver ended.
 enum End {
@@ -42,12 +66,13 @@ enum End {
 }
 
 pub(crate) struct Driver {
-    engine: Engine,
+    engine: Box<dyn Machine>,
     inputs: InputReceiver,
     shared: Arc<Shared>,
     channel: Channel,
     sinks: HashMap<RequestId, Sink, TextHash>,
     statics: StaticChildren,
+    host_watch: HostWatch,
     effects: Vec<Effect>,
     /// The instances the host has, for a fence that cannot ask the engine.
     instances: BTreeMap<InstanceId, ChildId>,
@@ -57,7 +82,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        engine: Engine,
+        engine: Box<dyn Machine>,
         inputs: InputReceiver,
         shared: Arc<Shared>,
         statics: StaticChildren,
@@ -69,6 +94,7 @@ impl Driver {
             shared,
             sinks: HashMap::with_hasher(TextHash::new(0)),
             statics,
+            host_watch: HostWatch::new(),
             effects: Vec::new(),
             instances: BTreeMap::new(),
             report: DrainReport::default(),
@@ -125,14 +151,26 @@ impl Driver {
             self.carry_out(effect);
         }
         self.effects = effects;
+        self.watch_host(time);
+    }
+
+    fn watch_host(&mut self, time: Timestamp) {
+        let queue = &self.shared.queue;
+        if let Some(blocked) = self.host_watch.look(time, queue.len(), queue.pulled()) {
+            let blocked_ms = u64::try_from(blocked.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(target: "process_hub::host", hub = %self.shared.id, blocked_ms, "the host does not pull its calls");
+            self.fire(HookEvent {
+                name: HookName::HostUnresponsive,
+                payload: serde_json::json!({ "blocked_ms": blocked_ms }),
+            });
+        }
     }
 
     /// The next input, or nothing when a deadline came first.
     fn wait(&mut self) -> Option<DriverInput> {
-        let deadline = self
-            .engine
-            .next_deadline()
-            .min(self.statics.next_deadline());
+        let deadline = (self.engine.next_deadline())
+            .min(self.statics.next_deadline())
+            .min(self.host_watch.next_deadline());
         if deadline == Timestamp::NEVER {
             return match self.inputs.receiver.recv() {
                 Ok(input) => Some(input),
@@ -241,7 +279,7 @@ impl Driver {
             End::Stopped => (
                 closed("stop"),
                 Ok(std::mem::take(&mut self.report)),
-                shared.shutdown_timeout,
+                ORDERLY_LEAVE,
             ),
             End::Failed(error) => {
                 tracing::error!(target: "process_hub::hub", hub = %shared.id, %error, "the hub fences itself");

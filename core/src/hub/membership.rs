@@ -1,6 +1,7 @@
 //! The thread of a node: membership, and nothing that could hold it up (A7).
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::router::{NodeInput, Router};
 use crate::discovery::Seeds;
 use crate::engine::Lane;
 use crate::error::{Error, ErrorKind};
+use crate::host::local::panic_text;
 use crate::net::{Channel, Transport};
 use crate::swim::{Swim, SwimEffect, SwimInput};
 use crate::time::Timestamp;
@@ -39,8 +41,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    pub(crate) fn dialled(&self, addresses: Vec<String>) {
-        self.arrival.lock().dialled.extend(addresses);
+    fn dialled(&self, addresses: &[String]) {
+        (self.arrival.lock().dialled).extend(addresses.iter().cloned());
     }
 
     fn change(&self, change: impl FnOnce(&mut Arrival)) {
@@ -111,6 +113,20 @@ impl Membership {
 
     /// Runs until the node left; then closes the transport.
     pub(crate) fn run(mut self) {
+        let core = Arc::clone(&self.core);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            let text = panic_text(&*panic);
+            let message = format!("an invariant of membership is broken: {text}");
+            tracing::error!(target: "process_hub::node", message, "the node fences itself");
+            core.router
+                .refuse(&Error::new(ErrorKind::HubFailed, "node", message));
+        }
+        core.leaving.set();
+        core.transport.close(CLOSE_TIME);
+        core.ended.set();
+    }
+
+    fn serve(&mut self) {
         while !self.has_left && !self.is_late() {
             match self.inputs.recv_timeout(self.wait_time()) {
                 Ok(input) => self.take(input),
@@ -125,9 +141,6 @@ impl Membership {
                 self.step(SwimInput::Tick);
             }
         }
-        self.core.leaving.set();
-        self.core.transport.close(CLOSE_TIME);
-        self.core.ended.set();
     }
 
     fn is_late(&self) -> bool {
@@ -217,18 +230,19 @@ impl Membership {
     }
 }
 
-/// Dials the seeds that are not linked; gives the addresses that were dialled.
-pub(crate) fn dial(core: &Core, seeds: &Seeds) -> Vec<String> {
+/// Dials the seeds that are not linked.
+pub(crate) fn dial(core: &Core, seeds: &Seeds) {
     let own = core.transport.address();
     let linked: BTreeSet<String> = (core.transport.links().into_iter())
         .map(|contact| contact.address)
         .collect();
     let mut addresses = seeds.addresses();
     addresses.retain(|address| address != own && !linked.contains(address));
+    // Known before a dial can fail.
+    core.gate.dialled(&addresses);
     for address in &addresses {
         core.transport.connect(address);
     }
-    addresses
 }
 
 /// Tries the seeds again at every interval, until the node leaves. On a thread of its own: seed files are read

@@ -1,9 +1,16 @@
 //! The public handle of a hub, its driver, and the node it runs on.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads and clocks, and shares state with its callers"
+)]
+
 mod builder;
 mod clock;
 mod driver;
 mod end;
+mod host_watch;
 pub(crate) mod inputs;
 mod membership;
 mod node;
@@ -45,6 +52,8 @@ pub(crate) use observers::Observers;
 pub(crate) use requests::Requests;
 use view::View;
 
+/// What of the time of a stop is kept for leaving, a quarter at most.
+const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// How much longer than its timeout a stop may wait for the last things to end.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
@@ -91,6 +100,39 @@ impl Drop for Handle {
 /// Operations that need the cluster answer by a [`Pending`]; the others read what the hub published and neither
 /// block nor ask the network. After [`Hub::stop`] every operation answers `closed`, in a forked process `forked`.
 /// Dropping the last handle stops the hub in the background.
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use process_hub::config::{HubConfig, NodeConfig};
+/// use process_hub::engine::{MessageCommand, StartOptions};
+/// use process_hub::host::call::HostFailure;
+/// use process_hub::host::{Child, Context, kind_fn};
+/// use process_hub::hub::Hub;
+/// use process_hub::ids::ChildId;
+/// use process_hub::payload::Payload;
+/// use process_hub::spec::ChildSpec;
+///
+/// struct Counter(u64);
+///
+/// impl Child for Counter {
+///     fn handle(&mut self, _: &Context, _: Payload) -> Result<Payload, HostFailure> {
+///         self.0 += 1;
+///         Ok(Payload::json(self.0.to_string()))
+///     }
+/// }
+///
+/// let node = NodeConfig::default().with_seeds(["127.0.0.1:7400"]);
+/// let hub = Hub::builder(HubConfig::new("orders")?.with_node(node))
+///     .kind("counter", kind_fn(false, || Box::new(Counter(0))))
+///     .start()?;
+/// hub.start_child(ChildSpec::new("c:1", "counter")?, StartOptions::default()).wait()?;
+/// let message = MessageCommand::new(ChildId::new("c:1")?, Payload::default());
+/// assert_eq!(&hub.call(message).wait()?.data[..], b"1");
+/// hub.stop(Duration::from_secs(20))?;
+/// # Ok::<(), process_hub::error::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) handle: Arc<Handle>,
@@ -98,7 +140,6 @@ pub struct Hub {
 
 impl Hub {
     /// Begins a hub.
-    #[must_use]
     pub fn builder(config: HubConfig) -> HubBuilder {
         HubBuilder::new(config)
     }
@@ -117,13 +158,25 @@ impl Hub {
     }
 
     /// Sends any command; the answer comes as [`crate::host::queue::HostItem::Completed`] of the host queue, with
-    /// the number returned. For hosts that wake their own futures.
+    /// the number returned: for hosts that wake their own futures. It may come before this returns.
     ///
     /// # Errors
     /// What can be refused at once: `closed`, `forked`, `hub_failed`, `overloaded`, `no_children`,
     /// `payload_too_large`. No item follows then.
     pub fn request_notify(&self, command: Command) -> Result<RequestId, Error> {
-        self.requests().submit_to_queue(command)
+        self.requests().submit_to_queue(command, |_| {})
+    }
+
+    /// Like [`Self::request_notify`]; `register` is given the number before the answer can come.
+    ///
+    /// # Errors
+    /// As there; `register` was called then.
+    pub fn request_notify_with(
+        &self,
+        command: Command,
+        register: impl FnOnce(RequestId),
+    ) -> Result<RequestId, Error> {
+        self.requests().submit_to_queue(command, register)
     }
 
     /// Says that nobody waits for this operation any more. What it began goes on.
@@ -298,7 +351,8 @@ impl Hub {
             shared.requests.check("stop")?;
         }
         let until = Instant::now() + timeout.min(Duration::from_secs(86_400));
-        shared.requests.submit_unread(Command::Shutdown(timeout));
+        let children = timeout - LEAVE_TIME.min(timeout / 4);
+        shared.requests.submit_unread(Command::Shutdown(children));
         if !shared.ended.wait(timeout) {
             shared.requests.inputs().halt();
             shared.ended.wait(STOP_GRACE);

@@ -67,6 +67,31 @@ impl Node {
         profile: &Profile,
         discover_interval: Duration,
     ) -> Result<Self, Error> {
+        Self::start_with(config, profile, discover_interval, |node, sink| {
+            let transport = TcpTransport::start(TcpSetup {
+                node: node.clone(),
+                listen: config.listen.clone(),
+                advertise: config.advertise.clone(),
+                security: config.security.clone(),
+                sink,
+            })?;
+            Ok(Arc::new(transport))
+        })
+    }
+
+    /// Like [`Self::start`], over a transport of the caller's making.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and what `make_transport` refuses.
+    pub fn start_with(
+        config: &NodeConfig,
+        profile: &Profile,
+        discover_interval: Duration,
+        make_transport: impl FnOnce(
+            &NodeRef,
+            Arc<dyn TransportSink>,
+        ) -> Result<Arc<dyn Transport>, Error>,
+    ) -> Result<Self, Error> {
         let seeds = Seeds::parse(&config.seeds)?;
         let me = NodeRef {
             name: match &config.name {
@@ -78,19 +103,13 @@ impl Node {
         let (sender, inputs) = unbounded();
         let router = Arc::new(Router::new(sender.clone()));
         let sink: Arc<dyn TransportSink> = Arc::clone(&router) as _;
-        let transport = TcpTransport::start(TcpSetup {
-            node: me.clone(),
-            listen: config.listen.clone(),
-            advertise: config.advertise.clone(),
-            security: config.security.clone(),
-            sink,
-        })?;
+        let transport = make_transport(&me, sink)?;
         let contact = Contact {
             node: me.clone(),
             address: transport.address().to_owned(),
         };
         let core = Arc::new(Core {
-            transport: Arc::new(transport),
+            transport,
             router,
             gate: Gate::default(),
             ended: super::Flag::default(),
@@ -113,7 +132,7 @@ impl Node {
             process: std::process::id(),
             stopping: Mutex::new(()),
         }));
-        core.gate.dialled(dial(&core, &seeds));
+        dial(&core, &seeds);
         if !config.seeds.is_empty() {
             spawn("process-hub-seed", move || {
                 keep_dialling(&core, &seeds, discover_interval);
@@ -260,3 +279,6 @@ fn default_name() -> Result<NodeName, Error> {
     }
     NodeName::new(format!("{}{suffix}", &host[..kept]))
 }
+
+#[cfg(test)]
+mod tests;

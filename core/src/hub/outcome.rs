@@ -1,10 +1,12 @@
-//! Reading the answers of the engine as the results of single operations.
+//! What the public API adds to the engine's values: reading answers as results, and defaults.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::engine::Outcome;
+use crate::engine::{MessageCommand, Outcome, Recipient};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ChildId, NodeName};
 use crate::payload::Payload;
@@ -46,6 +48,20 @@ impl Outcome {
     #[must_use]
     pub fn into_done(self) -> Option<()> {
         (self == Self::Done).then_some(())
+    }
+}
+
+impl MessageCommand {
+    /// A message from outside of any child to the active instance, with the default timeout of 5 s.
+    #[must_use]
+    pub fn new(child: ChildId, message: Payload) -> Self {
+        Self {
+            child,
+            message,
+            recipient: Recipient::Active,
+            timeout: Duration::from_secs(5),
+            chain: Arc::new([]),
+        }
     }
 }
 

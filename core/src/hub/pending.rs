@@ -260,3 +260,6 @@ impl<T> std::fmt::Debug for Pending<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

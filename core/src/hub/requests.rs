@@ -83,10 +83,15 @@ impl Requests {
         })
     }
 
-    /// Sends a command; the answer comes as an item of the host queue.
-    pub(crate) fn submit_to_queue(&self, command: Command) -> Result<RequestId, Error> {
+    /// Sends a command; the answer comes as an item of the host queue. `register` runs before it can.
+    pub(crate) fn submit_to_queue(
+        &self,
+        command: Command,
+        register: impl FnOnce(RequestId),
+    ) -> Result<RequestId, Error> {
         let id = self.number();
         let sink = Sink::queue(operation(&command), id, self.queue.answers());
+        register(id);
         self.hand_over(id, command, sink).map_err(|(error, sink)| {
             sink.forget();
             error
@@ -228,3 +233,6 @@ fn timeout(command: &Command) -> Duration {
         | Command::SubscribeHooks(_) => SHORT,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,3 +196,6 @@ impl TransportSink for Router {
         let _ = self.node.send(input);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,10 +34,7 @@ impl Candidate<'_> {
     pub fn qualifies(&self, child: &ChildSpec) -> bool {
         self.weight > 0
             && self.kinds.contains(&child.kind)
-            && child
-                .require
-                .iter()
-                .all(|(key, value)| self.labels.get(key) == Some(value))
+            && child.require.iter().all(|(key, value)| self.labels.get(key) == Some(value))
     }
 }
 
@@ -51,9 +48,7 @@ pub fn weight_thousandths(weight: f64) -> u32 {
     if weight.is_nan() {
         return 1000;
     }
-    (weight * 1000.0)
-        .round()
-        .clamp(f64::from(least), f64::from(most)) as u32
+    (weight * 1000.0).round().clamp(f64::from(least), f64::from(most)) as u32
 }
 
 /// Decides which nodes run which children.
@@ -62,27 +57,51 @@ pub fn weight_thousandths(weight: f64) -> u32 {
 /// the hub. The answer must depend on the arguments only, not on the order of `candidates`, and must be the same
 /// on every node: nodes that disagree refuse each other's moves (R3). A good one also moves few children when one
 /// candidate comes or goes, because each move freezes a child for a moment.
+///
+/// ```
+/// use process_hub::spec::ChildSpec;
+/// use process_hub::strategy::{Candidate, Distribution, Placements};
+///
+/// /// Everything to the nodes with the smallest names.
+/// #[derive(Debug)]
+/// struct SmallestName;
+///
+/// impl Distribution for SmallestName {
+///     fn name(&self) -> &'static str {
+///         "smallest_name"
+///     }
+///
+///     fn place(
+///         &self,
+///         candidates: &[Candidate<'_>],
+///         children: &[&ChildSpec],
+///         factor: usize,
+///         placements: &mut Placements,
+///     ) {
+///         let mut sorted: Vec<_> = (0..).zip(candidates).collect();
+///         sorted.sort_by_key(|(_, candidate)| candidate.node);
+///         for child in children {
+///             let able = sorted.iter().filter(|(_, it)| it.qualifies(child));
+///             placements.push(able.map(|&(index, _)| index).take(factor));
+///         }
+///     }
+/// }
+/// ```
 pub trait Distribution: Send + Sync + fmt::Debug {
     /// The name in the configuration and in logs.
     fn name(&self) -> &'static str;
 
-    /// Replaces the contents of `placements` by, for each child in order, the indices into `candidates` of up to
+    /// Adds to `placements`, which is empty, for each child in order: the indices into `candidates` of up to
     /// `factor` distinct nodes that [qualify](Candidate::qualifies), the owner first; none when nobody qualifies
     /// (R15).
     ///
     /// An answer that fails [`Placements::check`] is replaced by that of
     /// [`ConsistentHashing`](super::ConsistentHashing).
-    fn place(
-        &self,
-        candidates: &[Candidate<'_>],
-        children: &[&ChildSpec],
-        factor: usize,
-        placements: &mut Placements,
-    );
+    fn place(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize, placements: &mut Placements);
 
-    /// Name and options, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 
@@ -132,10 +151,7 @@ impl Placements {
             None => 0,
             Some(before) => self.ends.get(before).copied().unwrap_or_default(),
         };
-        self.ends
-            .get(position)
-            .and_then(|&end| self.indices.get(start..end))
-            .unwrap_or_default()
+        self.ends.get(position).and_then(|&end| self.indices.get(start..end)).unwrap_or_default()
     }
 
     /// The index into the candidates of the child's owner.
@@ -154,12 +170,7 @@ impl Placements {
     ///
     /// # Errors
     /// `invalid_answer` with the child, the node and what is wrong with them.
-    pub fn check(
-        &self,
-        candidates: &[Candidate<'_>],
-        children: &[&ChildSpec],
-        factor: usize,
-    ) -> Result<(), Error> {
+    pub fn check(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize) -> Result<(), Error> {
         let refuse = |message: String| Error::new(ErrorKind::InvalidAnswer, "place", message);
         if self.len() != children.len() {
             return Err(refuse(format!(
@@ -179,11 +190,7 @@ impl Placements {
             }
             for (position, &index) in chosen.iter().enumerate() {
                 let Some(candidate) = candidates.get(index as usize) else {
-                    return Err(refuse(format!(
-                        "candidate {index} of {} for {}",
-                        candidates.len(),
-                        child.id
-                    )));
+                    return Err(refuse(format!("candidate {index} of {} for {}", candidates.len(), child.id)));
                 };
                 let node = candidate.node;
                 if chosen[..position].contains(&index) {

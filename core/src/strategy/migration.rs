@@ -39,9 +39,9 @@ pub trait Migration: Send + Sync + fmt::Debug {
     /// `handover` for a kind without is one whose hand-over is empty.
     fn plan(&self, child: &ChildSpec, has_state: bool) -> MovePlan;
 
-    /// Name and `handover`, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 
@@ -70,8 +70,8 @@ impl Migration for ColdSwap {
         }
     }
 
-    fn fingerprint(&self) -> String {
-        fingerprint(self.name(), self.handover)
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        vec![("handover", self.handover.to_string())]
     }
 }
 
@@ -107,11 +107,52 @@ impl Migration for HotSwap {
         }
     }
 
-    fn fingerprint(&self) -> String {
-        fingerprint(self.name(), self.handover)
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        vec![("handover", self.handover.to_string())]
     }
 }
 
-fn fingerprint(name: &str, handover: bool) -> String {
-    format!("{name} handover={handover}")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOT: HotSwap = HotSwap {
+        retention: Duration::from_millis(5000),
+        handover: true,
+        confirm_handover: true,
+        handover_data_wait: Duration::from_millis(3000),
+        child_migration_timeout: Duration::from_millis(10_000),
+    };
+    const COLD: ColdSwap = ColdSwap { handover: true, handover_data_wait: Duration::from_millis(3000) };
+
+    fn child() -> ChildSpec {
+        ChildSpec::new("cart:1", "cart").expect("a valid spec")
+    }
+
+    #[test]
+    fn hot_swap_then_the_plan_carries_its_options() {
+        let expected = MovePlan {
+            hot: true,
+            handover: true,
+            retention: Duration::from_millis(5000),
+            handover_data_wait: Duration::from_millis(3000),
+            start_timeout: Duration::from_millis(10_000),
+            confirm: true,
+        };
+        assert_eq!(HOT.plan(&child(), true), expected);
+    }
+
+    #[test]
+    fn kind_without_state_then_nothing_is_handed_over_or_confirmed() {
+        let plan = HOT.plan(&child(), false);
+        assert!(!plan.handover && !plan.confirm);
+        assert!(!COLD.plan(&child(), false).handover);
+    }
+
+    #[test]
+    fn cold_swap_then_the_old_instance_goes_first_and_is_not_retained() {
+        let plan = COLD.plan(&child(), true);
+        assert!(!plan.hot && plan.handover && !plan.confirm);
+        assert_eq!(plan.retention, Duration::ZERO);
+    }
 }

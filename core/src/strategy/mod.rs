@@ -23,6 +23,8 @@ pub use rendezvous::ConsistentHashing;
 pub use synchronization::{PubSub, Recipients, Synchronization};
 
 use crate::config::{self, HubConfig};
+use crate::error::Error;
+use crate::spec::ChildSpec;
 
 /// The strategies of one hub, one of each family.
 #[derive(Clone, Debug)]
@@ -48,13 +50,9 @@ impl Strategies {
                 config::Redundancy::Singularity => Arc::new(Singularity),
             },
             migration: match config.migration {
-                config::Migration::ColdSwap {
-                    handover,
-                    handover_data_wait,
-                } => Arc::new(ColdSwap {
-                    handover,
-                    handover_data_wait,
-                }),
+                config::Migration::ColdSwap { handover, handover_data_wait } => {
+                    Arc::new(ColdSwap { handover, handover_data_wait })
+                }
                 config::Migration::HotSwap {
                     retention,
                     handover,
@@ -70,9 +68,7 @@ impl Strategies {
                 }),
             },
             synchronization: match config.synchronization {
-                config::Synchronization::PubSub { sync_interval } => {
-                    Arc::new(PubSub { sync_interval })
-                }
+                config::Synchronization::PubSub { sync_interval } => Arc::new(PubSub { sync_interval }),
             },
             partition_tolerance: match config.partition_tolerance {
                 config::PartitionTolerance::Divergence => Arc::new(Divergence),
@@ -83,18 +79,66 @@ impl Strategies {
         }
     }
 
-    /// What the nodes of one hub compare when they meet: the option, and what it is set to here. A newcomer with a
-    /// different value is refused with `strategy_mismatch`. Synchronization may differ.
+    /// Asks the distribution, checks its answer, and takes that of [`ConsistentHashing`] where it makes no sense:
+    /// then returns what was wrong, for the hook `strategy_fallback`.
+    ///
+    /// # Errors
+    /// `invalid_answer` as [`Placements::check`] says; `placements` are filled all the same.
+    pub fn place(
+        &self,
+        candidates: &[Candidate<'_>],
+        children: &[&ChildSpec],
+        factor: usize,
+        placements: &mut Placements,
+    ) -> Result<(), Error> {
+        placements.clear();
+        self.distribution.place(candidates, children, factor, placements);
+        let checked = placements.check(candidates, children, factor);
+        if checked.is_err() {
+            placements.clear();
+            ConsistentHashing.place(candidates, children, factor, placements);
+        }
+        checked
+    }
+
+    /// The options that all nodes of a hub must share, as path and value, such as `migration.handover` and `true`.
+    /// Synchronization is not among them: it may differ.
     #[must_use]
-    pub fn fingerprint(&self) -> [(&'static str, String); 4] {
-        [
-            ("redundancy", self.redundancy.fingerprint()),
-            ("migration", self.migration.fingerprint()),
-            (
-                "partition_tolerance",
-                self.partition_tolerance.fingerprint(),
-            ),
-            ("distribution", self.distribution.fingerprint()),
-        ]
+    pub fn fingerprint(&self) -> Vec<(String, String)> {
+        let redundancy = &self.redundancy;
+        let migration = &self.migration;
+        let partition_tolerance = &self.partition_tolerance;
+        let distribution = &self.distribution;
+        let families = [
+            ("redundancy", redundancy.name(), redundancy.shared_options()),
+            ("migration", migration.name(), migration.shared_options()),
+            ("partition_tolerance", partition_tolerance.name(), partition_tolerance.shared_options()),
+            ("distribution", distribution.name(), distribution.shared_options()),
+        ];
+        let mut fingerprint = Vec::new();
+        for (family, name, options) in families {
+            fingerprint.push((format!("{family}.type"), name.to_owned()));
+            for (option, value) in options {
+                fingerprint.push((format!("{family}.{option}"), value));
+            }
+        }
+        fingerprint
     }
 }
+
+/// The first option in which two [fingerprints](Strategies::fingerprint) differ, with both values: the message of
+/// `strategy_mismatch`. `None` when they agree.
+#[must_use]
+pub fn strategy_difference(ours: &[(String, String)], theirs: &[(String, String)]) -> Option<String> {
+    let value_in = |fingerprint: &[(String, String)], path: &str| {
+        let mut found = fingerprint.iter().filter(|(it, _)| it == path);
+        found.next().map_or_else(|| "not set".to_owned(), |(_, value)| format!("`{value}`"))
+    };
+    ours.iter().chain(theirs).find_map(|(path, _)| {
+        let (our, their) = (value_in(ours, path), value_in(theirs, path));
+        (our != their).then(|| format!("`{path}` is {our} here and {their} there"))
+    })
+}
+
+#[cfg(test)]
+mod tests;

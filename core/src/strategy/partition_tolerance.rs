@@ -44,9 +44,9 @@ pub trait PartitionTolerance: Send + Sync + fmt::Debug {
     /// The verdict for this side.
     fn verdict(&self, view: &PartitionView<'_>) -> Verdict;
 
-    /// Name and options, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 

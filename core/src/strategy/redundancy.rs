@@ -23,9 +23,9 @@ pub trait Redundancy: Send + Sync + fmt::Debug {
     /// Whether instances are told this mode, at their start and when it changes: the option `redundancy_signal`.
     fn is_told(&self, mode: Mode) -> bool;
 
-    /// Name and options, compared between the nodes of a hub.
-    fn fingerprint(&self) -> String {
-        self.name().to_owned()
+    /// The options all nodes of a hub must share, with their values; the name is shared anyway.
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
     }
 }
 
@@ -47,11 +47,7 @@ impl Actives {
             Self::One(active) if active < placement_len => position == active,
             Self::One(_) => position == 0,
         };
-        if is_active {
-            Mode::Active
-        } else {
-            Mode::Passive
-        }
+        if is_active { Mode::Active } else { Mode::Passive }
     }
 }
 
@@ -74,5 +70,34 @@ impl Redundancy for Singularity {
 
     fn is_told(&self, _mode: Mode) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn singularity_then_one_active_instance_in_a_cluster_of_any_size() {
+        for members in [1, 2, 1000] {
+            assert_eq!(Singularity.factor(members), 1);
+        }
+        let child = ChildId::new("cart:1").expect("a valid id");
+        assert_eq!(Singularity.actives(&child, &[]).mode(0, 1), Mode::Active);
+        assert!(!Singularity.is_told(Mode::Active));
+    }
+
+    #[test]
+    fn one_active_then_the_others_are_passive() {
+        let modes = |actives: Actives| [0, 1, 2].map(|position| actives.mode(position, 3));
+        let (on, off) = (Mode::Active, Mode::Passive);
+        assert_eq!(modes(Actives::One(1)), [off, on, off]);
+        assert_eq!(modes(Actives::All), [on, on, on]);
+    }
+
+    #[test]
+    fn active_outside_of_the_placement_then_it_is_the_owner() {
+        assert_eq!(Actives::One(5).mode(0, 2), Mode::Active);
+        assert_eq!(Actives::One(5).mode(1, 2), Mode::Passive);
     }
 }

@@ -35,14 +35,7 @@ impl Distribution for ConsistentHashing {
         "consistent_hashing"
     }
 
-    fn place(
-        &self,
-        candidates: &[Candidate<'_>],
-        children: &[&ChildSpec],
-        factor: usize,
-        placements: &mut Placements,
-    ) {
-        placements.clear();
+    fn place(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize, placements: &mut Placements) {
         let bidders = bidders(candidates);
         let mut groups = Groups::new(candidates, &bidders);
         let mut ranking = Ranking::new(factor);
@@ -108,13 +101,7 @@ struct Group {
 
 impl<'a> Groups<'a> {
     fn new(candidates: &'a [Candidate<'a>], bidders: &'a [Bidder]) -> Self {
-        Self {
-            candidates,
-            bidders,
-            known: BTreeMap::new(),
-            groups: Vec::new(),
-            last: None,
-        }
+        Self { candidates, bidders, known: BTreeMap::new(), groups: Vec::new(), last: None }
     }
 
     fn of(&mut self, child: &'a ChildSpec) -> &Group {
@@ -147,10 +134,7 @@ impl<'a> Groups<'a> {
             let next_zone = zones.len() as u32;
             bidder.zone = *zones.entry(bidder.zone).or_insert(next_zone);
         }
-        Group {
-            bidders,
-            zone_count: zones.len(),
-        }
+        Group { bidders, zone_count: zones.len() }
     }
 }
 
@@ -165,11 +149,7 @@ struct Bid {
 
 impl Bid {
     fn new(bidder: Bidder, key: u64) -> Self {
-        Self {
-            cost: negative_log2(mix(key ^ bidder.seed)),
-            bidder,
-            order: (0, 0),
-        }
+        Self { cost: negative_log2(mix(key ^ bidder.seed)), bidder, order: (0, 0) }
     }
 
     fn beats(&self, other: &Self) -> bool {
@@ -191,11 +171,7 @@ struct Ranking {
 
 impl Ranking {
     fn new(factor: usize) -> Self {
-        Self {
-            factor,
-            bids: Vec::new(),
-            seen: Vec::new(),
-        }
+        Self { factor, bids: Vec::new(), seen: Vec::new() }
     }
 
     fn restart(&mut self, zone_count: usize) {
@@ -260,4 +236,22 @@ const fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: `XXH3_64bits` of no bytes in the self-test of the xxHash reference implementation.
+    #[test]
+    fn no_bytes_then_the_hash_is_the_published_one() {
+        assert_eq!(xxh3_64(b""), 0x2d06_8005_38d3_94c2);
+    }
+
+    /// Source: the first two numbers of splitmix64 seeded with 0, as published with xoshiro (prng.di.unimi.it).
+    #[test]
+    fn splitmix64_seeded_with_zero_then_the_finisher_gives_its_numbers() {
+        assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(mix(0x9e37_79b9_7f4a_7c15), 0x6e78_9e6a_a1b9_65f4);
+    }
 }

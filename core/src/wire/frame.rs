@@ -14,7 +14,7 @@ use crate::engine::Lane;
 use crate::payload::MAX_STATE_BYTES;
 
 /// The protocol version in the first byte of every frame.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Room left in a frame for its header and the transport's.
 const HEADROOM_BYTES: usize = 2 << 10;
 /// Largest encoded message: a state and what goes with it.
@@ -24,13 +24,13 @@ const MAX_UNFINISHED: usize = 16;
 
 /// Who sent a frame to whom, and which of the sender's frames it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Header {
+pub(crate) struct Header {
     /// Counts the sender's frames to this receiver; a frame seen twice has no effect.
-    pub number: u64,
+    pub(crate) number: u64,
     /// When the sender's hub started, in Unix milliseconds: a hub that was started again is another one.
-    pub from_start: u64,
+    pub(crate) from_start: u64,
     /// When the receiver's hub started, as far as the sender knows; 0 if it does not.
-    pub to_start: u64,
+    pub(crate) to_start: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ enum Body {
 
 /// Why a frame was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum FrameError {
+pub(crate) enum FrameError {
     /// Another protocol version.
     Version(u8),
     /// Not a frame.
@@ -52,7 +52,7 @@ pub enum FrameError {
 
 /// Messages waiting to be sent to one peer on one lane.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     encoded: Vec<u8>,
     count: usize,
     frames: Vec<Vec<u8>>,
@@ -68,7 +68,7 @@ fn frame_limit(lane: Lane) -> usize {
 
 impl Outbox {
     /// Appends one message.
-    pub fn push(&mut self, lane: Lane, message: &Message) {
+    pub(crate) fn push(&mut self, lane: Lane, message: &Message) {
         let limit = frame_limit(lane);
         let before = self.encoded.len();
         // Encoding into a growing buffer cannot fail; were it to, the message is lost like any lost frame.
@@ -98,8 +98,8 @@ impl Outbox {
         if self.count == 0 {
             return;
         }
-        let mut batch = postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5))
-            .unwrap_or_default();
+        let mut batch =
+            postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5)).unwrap_or_default();
         batch.append(&mut self.encoded);
         self.frames.push(batch);
         self.count = 0;
@@ -107,12 +107,12 @@ impl Outbox {
 
     /// Whether nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.count == 0 && self.frames.is_empty()
     }
 
     /// Takes all frames, numbered from `header.number + 1` on; returns the last number used.
-    pub fn take(&mut self, lane: Lane, mut header: Header, mut send: impl FnMut(Bytes)) -> u64 {
+    pub(crate) fn take(&mut self, lane: Lane, mut header: Header, mut send: impl FnMut(Bytes)) -> u64 {
         self.close_batch();
         let mut large = std::mem::take(&mut self.large).into_iter();
         for batch in std::mem::take(&mut self.frames) {
@@ -154,14 +154,13 @@ fn start_frame(header: Header, capacity: usize) -> Vec<u8> {
 ///
 /// # Errors
 /// [`FrameError`] when it is none.
-pub fn open(frame: &Bytes) -> Result<(Header, Bytes), FrameError> {
+pub(crate) fn open(frame: &Bytes) -> Result<(Header, Bytes), FrameError> {
     match frame.first() {
         None => return Err(FrameError::Garbage),
         Some(&VERSION) => {}
         Some(&other) => return Err(FrameError::Version(other)),
     }
-    let (header, rest) =
-        postcard::take_from_bytes::<Header>(&frame[1..]).map_err(|_| FrameError::Garbage)?;
+    let (header, rest) = postcard::take_from_bytes::<Header>(&frame[1..]).map_err(|_| FrameError::Garbage)?;
     let rest = frame.slice(frame.len() - rest.len()..);
     Ok((header, rest))
 }
@@ -174,7 +173,7 @@ struct Unfinished {
 
 /// What one peer sent: drops frames seen before, joins pieces.
 #[derive(Default)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     seen: SeenWindow,
     unfinished: BTreeMap<u64, Unfinished>,
 }
@@ -184,7 +183,7 @@ impl Inbox {
     ///
     /// # Errors
     /// [`FrameError`] for what is no frame of this protocol.
-    pub fn accept(&mut self, header: Header, body: &Bytes) -> Result<Vec<Message>, FrameError> {
+    pub(crate) fn accept(&mut self, header: Header, body: &Bytes) -> Result<Vec<Message>, FrameError> {
         if !self.seen.insert(header.number) {
             return Ok(Vec::new());
         }

@@ -13,84 +13,80 @@ use crate::spec::{ChildError, ChildSpec, Mode, StateLost};
 
 /// What a member tells about itself. A higher `version` replaces a lower one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct MemberInfo {
+pub(crate) struct MemberInfo {
     /// Counts the changes of this record.
-    pub version: u64,
+    pub(crate) version: u64,
     /// The kinds it can run.
-    pub kinds: Vec<KindInfo>,
+    pub(crate) kinds: Vec<KindInfo>,
     /// Its share of the children, in thousandths.
-    pub weight: u32,
+    pub(crate) weight: u32,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// It gives its children away and takes none.
-    pub is_leaving: bool,
+    pub(crate) is_leaving: bool,
 }
 
 /// A member's condition: sent when it changes, when asked for, and as a heartbeat.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The sender's record.
-    pub info: MemberInfo,
+    pub(crate) info: MemberInfo,
     /// The strategy options that all members must share: path and value.
-    pub fingerprint: Vec<(String, String)>,
+    pub(crate) fingerprint: Vec<(String, String)>,
     /// Hash of the view the sender acts on; see `engine::membership`.
-    pub view_hash: u64,
+    pub(crate) view_hash: u64,
     /// Number of the last entry of the sender's log.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// The number of the last entry of the receiver's log that the sender has.
-    pub acked_seq: u64,
+    pub(crate) acked_seq: u64,
     /// Hash over the wanted children, without tombstones.
-    pub wanted_hash: u64,
+    pub(crate) wanted_hash: u64,
     /// Logs of gone members whose children are not adopted yet, and how far the sender has them.
-    pub departed: Vec<(NodeRef, u64)>,
+    pub(crate) departed: Vec<(NodeRef, u64)>,
     /// The highest term the sender has seen (R4).
-    pub term: u64,
+    pub(crate) term: u64,
     /// The sender wants the receiver's status.
-    pub wants_answer: bool,
+    pub(crate) wants_answer: bool,
     /// When the sender's hub started, in Unix milliseconds.
-    pub started_ms: u64,
+    pub(crate) started_ms: u64,
 }
 
 /// Version of a wanted entry (R1): the higher wins.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
-)]
-pub struct Version {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Version {
     /// Counts the writes.
-    pub counter: u64,
+    pub(crate) counter: u64,
     /// Who wrote.
-    pub author: Incarnation,
+    pub(crate) author: Incarnation,
 }
 
 /// The request a wanted entry was written for, so that a repeated request finds its own work.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize,
-)]
-pub struct RequestKey {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct RequestKey {
     /// The asking node's incarnation.
-    pub incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
     /// The number of the request there.
-    pub request: u64,
+    pub(crate) request: u64,
 }
 
 /// A wanted entry: a spec, or the tombstone of one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Its version.
-    pub version: Version,
+    pub(crate) version: Version,
     /// The request it was written for.
-    pub request: RequestKey,
+    pub(crate) request: RequestKey,
     /// What is wanted; `None` is a tombstone.
-    pub spec: Option<Arc<ChildSpec>>,
+    pub(crate) spec: Option<Arc<ChildSpec>>,
     /// The highest epoch known when it was written.
-    pub epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// The author's log entry that carried it.
-    pub seq: u64,
+    pub(crate) seq: u64,
 }
 
 /// How far an instance is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Its first `start` is not done.
     Starting,
     /// It receives the child from another node.
@@ -103,24 +99,24 @@ pub enum Stage {
 
 /// One observed instance, written by the node that runs it (R2).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct InstanceRow {
+pub(crate) struct InstanceRow {
     /// Its token.
-    pub token: Token,
+    pub(crate) token: Token,
     /// How far it is.
-    pub stage: Stage,
+    pub(crate) stage: Stage,
     /// Its role.
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// Whether its kind has a state that can be lost.
-    pub has_state: bool,
+    pub(crate) has_state: bool,
     /// Since when, in Unix milliseconds.
-    pub since_ms: u64,
+    pub(crate) since_ms: u64,
     /// The loss it started with, until acknowledged.
-    pub lost: Option<Arc<StateLost>>,
+    pub(crate) lost: Option<Arc<StateLost>>,
 }
 
 /// One entry of a member's log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum LogEntry {
+pub(crate) enum LogEntry {
     /// The member wrote a wanted entry.
     Wanted(ChildId, Wanted),
     /// An instance of the member began or changed.
@@ -132,24 +128,24 @@ pub enum LogEntry {
 
 /// A message to a child that travels with a commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct HeldMessage {
+pub(crate) struct HeldMessage {
     /// Who waits for the reply.
-    pub origin: NodeRef,
+    pub(crate) origin: NodeRef,
     /// The message's number there.
-    pub id: u64,
+    pub(crate) id: u64,
     /// The message.
-    pub message: Payload,
+    pub(crate) message: Payload,
     /// The children that wait for this one.
-    pub chain: Arc<[ChildId]>,
+    pub(crate) chain: Arc<[ChildId]>,
     /// How long its caller still waits, in milliseconds.
-    pub left_ms: u64,
+    pub(crate) left_ms: u64,
     /// Whether a reply is wanted.
-    pub wants_reply: bool,
+    pub(crate) wants_reply: bool,
 }
 
 /// What the owner answers for one child of a start.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum StartAnswer {
+pub(crate) enum StartAnswer {
     /// It runs on the answering node; its row is entry `seq` or earlier of its log.
     Started {
         /// Its fencing number.
@@ -165,7 +161,7 @@ pub enum StartAnswer {
 
 /// What the owner answers for one child of a stop.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum StopAnswer {
+pub(crate) enum StopAnswer {
     /// It ended on these nodes; the tombstone is entry `seq` or earlier of the answering node's log.
     Stopped {
         /// Who ran it.
@@ -181,7 +177,7 @@ pub enum StopAnswer {
 
 /// One message between two hubs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Message {
+pub(crate) enum Message {
     /// See [`Status`].
     Status(Box<Status>),
     /// Entries `from + 1 ..= to` of the sender's log. Superseded entries are left out.

@@ -1,12 +1,14 @@
 //! Versioned messages, codec and limits.
 
+mod describe;
 mod frame;
 mod message;
 
-pub(crate) use frame::{FrameError, Header, Inbox, Outbox, open};
+pub use describe::describe;
+pub(crate) use frame::{Header, Inbox, Outbox, open};
 pub(crate) use message::{
-    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer, Version,
-    Wanted,
+    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer,
+    Version, Wanted,
 };
 
 /// Largest frame of the control lane, in bytes.

@@ -1,0 +1,267 @@
+//! `drain` and the end of the hub: give everything away, stop what remains, leave (R19).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::ending::After;
+use super::local::Phase;
+use super::{Effect, Engine, Outcome, TimerKey};
+use crate::host::call::StopReason;
+use crate::ids::{ChildId, NodeRef, RequestId};
+use crate::observe::HookName;
+use crate::spec::{ChildReason, DrainReport};
+use crate::time::Timestamp;
+use crate::wire::Message;
+
+/// How long the members may take to acknowledge our last words.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Children are given away.
+    Giving,
+    /// Everything that can be given away is.
+    Given,
+    /// What remains is stopped.
+    Stopping,
+    /// The members get our last log entries.
+    Telling,
+    /// `Leave` is sent.
+    Leaving,
+}
+
+/// A drain, and the end of the hub after it.
+#[derive(Debug)]
+pub(super) struct Drain {
+    requests: Vec<RequestId>,
+    pub(super) ends_hub: bool,
+    deadline: Timestamp,
+    stage: Stage,
+    report: DrainReport,
+    unacknowledged: BTreeSet<NodeRef>,
+}
+
+impl Engine {
+    pub(super) fn drain_request(&mut self, request: RequestId, timeout: Duration, ends_hub: bool) {
+        let deadline = self.now + timeout;
+        match &mut self.drain {
+            Some(drain) => {
+                drain.requests.push(request);
+                drain.ends_hub |= ends_hub;
+                drain.deadline = drain.deadline.max(deadline);
+                if drain.stage == Stage::Given {
+                    drain.stage = Stage::Giving;
+                }
+            }
+            None => {
+                self.drain = Some(Drain {
+                    requests: vec![request],
+                    ends_hub,
+                    deadline,
+                    stage: Stage::Giving,
+                    report: DrainReport::default(),
+                    unacknowledged: BTreeSet::new(),
+                });
+                self.info.is_leaving = true;
+                self.info.version += 1;
+                self.apply_view();
+            }
+        }
+        self.timers.arm(TimerKey::DrainEnd, deadline);
+        self.drain_progress();
+    }
+
+    /// A child of this node is another node's now.
+    pub(super) fn drain_moved(&mut self, child: &ChildId, is_whole: bool) {
+        let Some(drain) = &mut self.drain else {
+            return;
+        };
+        if is_whole {
+            drain.report.moved.push(child.clone());
+        } else {
+            let why = "its state was not handed over: `migration.handover` is off, or it gave none".to_owned();
+            drain.report.restarted.push(ChildReason { id: child.clone(), why });
+        }
+    }
+
+    /// Goes on with a drain when the time has come.
+    pub(super) fn drain_progress(&mut self) {
+        let Some(drain) = &self.drain else {
+            return;
+        };
+        match drain.stage {
+            Stage::Giving => {
+                if self.is_all_given() {
+                    self.drain_given("nobody else can run it");
+                }
+            }
+            Stage::Given | Stage::Leaving => {}
+            Stage::Stopping => {
+                if self.endings.is_empty() {
+                    self.tell_last_words();
+                }
+            }
+            Stage::Telling => {
+                if self.is_heard() {
+                    self.leave();
+                }
+            }
+        }
+    }
+
+    /// Nothing here can be given away any more.
+    fn is_all_given(&self) -> bool {
+        if self.locals.is_empty() {
+            return self.endings.is_empty();
+        }
+        if !self.membership.is_settled || !self.dirty.is_empty() || self.sweep.is_some() || self.moves.open > 0 {
+            return false;
+        }
+        self.locals.iter().all(|(child, local)| match &local.phase {
+            Phase::Quarantined { .. } => true,
+            Phase::Active | Phase::Resting { .. } => {
+                self.registry.get(child.as_str()).is_some_and(|entry| entry.owner.is_none())
+            }
+            Phase::Starting { .. } | Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Ending => false,
+        })
+    }
+
+    /// The time for giving away is over.
+    pub(super) fn drain_end(&mut self) {
+        if self.drain.as_ref().is_some_and(|drain| drain.stage == Stage::Giving) {
+            self.drain_given("it was not given away in time");
+        }
+    }
+
+    fn drain_given(&mut self, why: &str) {
+        self.timers.disarm(&TimerKey::DrainEnd);
+        let ends_hub = self.drain.as_ref().is_some_and(|drain| drain.ends_hub);
+        if ends_hub {
+            self.stop_remaining(why);
+            return;
+        }
+        let remaining: Vec<ChildId> = self.locals.keys().cloned().collect();
+        let Some(drain) = &mut self.drain else {
+            return;
+        };
+        drain.stage = Stage::Given;
+        drain.report.failed = remaining.into_iter().map(|id| ChildReason { id, why: why.to_owned() }).collect();
+        self.answer_drain();
+    }
+
+    fn answer_drain(&mut self) {
+        let Some(drain) = &mut self.drain else {
+            return;
+        };
+        let report = drain.report.clone();
+        let requests = std::mem::take(&mut drain.requests);
+        self.fire(HookName::DrainCompleted, || json!({ "report": report }));
+        for request in requests {
+            self.reply(request, Ok(Outcome::Drained(report.clone())));
+        }
+    }
+
+    /// Stops the children that nobody takes. Their rows stay: they are the last word on what was here.
+    fn stop_remaining(&mut self, why: &str) {
+        let has_others = !self.is_alone();
+        let remaining: Vec<ChildId> = self.locals.keys().cloned().collect();
+        let mut longest = Duration::ZERO;
+        for child in &remaining {
+            self.leave_move(child);
+            self.return_inbox(child, None);
+            self.answer_waiters_stopped(child);
+            let Some(local) = self.locals.get_mut(child) else {
+                continue;
+            };
+            let was_late = matches!(local.phase, Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Starting { .. });
+            let has_instance = match &local.phase {
+                Phase::Ending | Phase::Resting { .. } | Phase::Quarantined { .. } => false,
+                Phase::Starting { .. } | Phase::Active => true,
+                Phase::Outgoing(outgoing) => outgoing.has_instance(),
+                Phase::Incoming(incoming) => incoming.has_instance(),
+            };
+            longest = longest.max(Duration::from_millis(u64::from(local.spec.shutdown_ms)));
+            if has_instance {
+                self.end_instance(child, StopReason::Shutdown, Duration::ZERO, After::Nothing);
+            }
+            if let Some(local) = self.locals.get_mut(child) {
+                local.phase = Phase::Ending;
+            }
+            if let Some(drain) = &mut self.drain {
+                if was_late && has_others {
+                    drain.report.failed.push(ChildReason { id: child.clone(), why: why.to_owned() });
+                } else {
+                    drain.report.stopped.push(child.clone());
+                }
+            }
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.stage = Stage::Stopping;
+        }
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + longest + LEAVE_TIMEOUT);
+        self.drain_progress();
+    }
+
+    /// Every stage of the end has its own deadline; this is the present one's.
+    pub(super) fn shutdown_end(&mut self) {
+        match self.drain.as_ref().map(|drain| drain.stage) {
+            Some(Stage::Stopping) => self.tell_last_words(),
+            Some(Stage::Telling) => self.leave(),
+            Some(Stage::Leaving) => self.left(),
+            Some(Stage::Giving | Stage::Given) | None => {}
+        }
+    }
+
+    fn tell_last_words(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            drain.stage = Stage::Telling;
+        }
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + LEAVE_TIMEOUT);
+        self.drain_progress();
+    }
+
+    /// Every member has our log to its end.
+    fn is_heard(&self) -> bool {
+        let me = &self.me;
+        self.membership
+            .others(me)
+            .all(|node| self.membership.peers.get(node).is_none_or(|peer| peer.acked_seq >= self.log.seq))
+    }
+
+    fn leave(&mut self) {
+        let members: Vec<NodeRef> = self.membership.others(&self.me).cloned().collect();
+        for member in &members {
+            self.send_ctl(member, &Message::Leave);
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.stage = Stage::Leaving;
+            drain.unacknowledged = members.into_iter().collect();
+        }
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + LEAVE_TIMEOUT);
+        self.check_left();
+    }
+
+    pub(super) fn leave_acked(&mut self, from: &NodeRef) {
+        if let Some(drain) = &mut self.drain {
+            drain.unacknowledged.remove(from);
+        }
+        self.check_left();
+    }
+
+    fn check_left(&mut self) {
+        let is_left =
+            self.drain.as_ref().is_some_and(|drain| drain.stage == Stage::Leaving && drain.unacknowledged.is_empty());
+        if is_left {
+            self.left();
+        }
+    }
+
+    fn left(&mut self) {
+        self.answer_drain();
+        self.fire(HookName::HubShutdown, || json!({"reason": "stopped"}));
+        self.is_ended = true;
+        self.effects.push(Effect::Stopped);
+    }
+}

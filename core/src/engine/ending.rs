@@ -1,0 +1,232 @@
+//! Instances on their way out: wait for what is in flight, call `stop`, forget.
+
+use std::time::Duration;
+
+use super::calls::Purpose;
+use super::local::{Local, Phase};
+use super::{Engine, TimerKey};
+use crate::host::call::{HostRequest, StopReason};
+use crate::ids::{CallNumber, ChildId, InstanceId, NodeRef, Token};
+use crate::time::Timestamp;
+use crate::wire::Message;
+
+/// What follows the end of an instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum After {
+    /// Nothing: the child is elsewhere.
+    Nothing,
+    /// The child ends here: its row goes.
+    Stopped,
+    /// The outgoing instance of a cold swap is gone, its state may travel.
+    ColdStopped,
+    /// The incoming instance of a move is gone, and the source may know.
+    Aborted(NodeRef, Token),
+    /// The same, and the source is told why.
+    Refused(NodeRef, Token, String),
+}
+
+/// One instance on its way out.
+#[derive(Debug)]
+pub(super) struct Ending {
+    child: ChildId,
+    reason: StopReason,
+    call: Option<CallNumber>,
+    body: Option<CallNumber>,
+    is_stop_called: bool,
+    shutdown: Duration,
+    /// Lives on until then, or until `retention_handled`.
+    retained_until: Option<Timestamp>,
+    after: After,
+}
+
+impl Engine {
+    /// Ends the instance of a child. The child's `Local` is left to the caller, who marks or removes it.
+    pub(super) fn end_instance(&mut self, child: &ChildId, reason: StopReason, retention: Duration, after: After) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let (instance, body) = (local.instance, local.body.take());
+        let ending = Ending {
+            child: child.clone(),
+            reason,
+            call: local.call.take(),
+            body,
+            is_stop_called: false,
+            shutdown: Duration::from_millis(u64::from(local.spec.shutdown_ms)),
+            retained_until: (!retention.is_zero()).then_some(self.now + retention),
+            after,
+        };
+        let limit = ending.shutdown.max(retention);
+        self.instances.insert(instance, child.clone());
+        self.endings.insert(instance, ending);
+        if body.is_some() {
+            self.tell_host(child, instance, HostRequest::CancelRun);
+        }
+        self.timers.arm(TimerKey::Ending(instance), self.now + limit);
+        self.ending_progress(instance);
+    }
+
+    /// Forgets an instance without calling it: it crashed, or hangs.
+    pub(super) fn discard_instance(&mut self, child: &ChildId) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let instance = local.instance;
+        let calls = [local.call.take(), local.body.take()];
+        for number in calls.into_iter().flatten() {
+            self.timers.disarm(&TimerKey::HostCall(number));
+            if let Some(open) = self.calls.swap_remove(&number)
+                && let Purpose::Handle { origin, id, wants_reply } = open.purpose
+            {
+                self.message_lost(child, &origin, id, wants_reply);
+            }
+        }
+        self.instances.swap_remove(&instance);
+        self.tell_host(child, instance, HostRequest::Discard);
+    }
+
+    /// Whether an earlier instance of the child still ends here.
+    pub(super) fn is_ending(&self, child: &ChildId) -> bool {
+        // Few instances end at a time, and most turns none.
+        self.endings.values().any(|ending| ending.child == *child && ending.retained_until.is_none())
+    }
+
+    fn ending_progress(&mut self, instance: InstanceId) {
+        let Some(ending) = self.endings.get_mut(&instance) else {
+            return;
+        };
+        if ending.retained_until.is_some() || ending.call.is_some() || ending.body.is_some() || ending.is_stop_called {
+            return;
+        }
+        ending.is_stop_called = true;
+        let (child, reason, limit) = (ending.child.clone(), ending.reason, ending.shutdown);
+        let number = self.call_host(&child, instance, HostRequest::Stop(reason), Some(limit), Purpose::Stop);
+        if let Some(ending) = self.endings.get_mut(&instance) {
+            ending.call = Some(number);
+        }
+        self.timers.disarm(&TimerKey::Ending(instance));
+    }
+
+    pub(super) fn ending_call_done(&mut self, instance: InstanceId, number: CallNumber) {
+        let Some(ending) = self.endings.get_mut(&instance) else {
+            return;
+        };
+        if ending.call == Some(number) {
+            ending.call = None;
+        }
+        if ending.body == Some(number) {
+            ending.body = None;
+        }
+        if ending.is_stop_called && ending.call.is_none() {
+            self.ended(instance, false);
+        } else {
+            self.ending_progress(instance);
+        }
+    }
+
+    pub(super) fn retention_handled(&mut self, instance: InstanceId) {
+        if let Some(ending) = self.endings.get_mut(&instance) {
+            ending.retained_until = None;
+            self.ending_progress(instance);
+        }
+    }
+
+    /// The retention is over, or host code hangs and is written off.
+    pub(super) fn ending_late(&mut self, instance: InstanceId) {
+        let Some(ending) = self.endings.get_mut(&instance) else {
+            return;
+        };
+        if ending.retained_until.take().is_some() {
+            let limit = ending.shutdown;
+            self.timers.arm(TimerKey::Ending(instance), self.now + limit);
+            self.ending_progress(instance);
+            return;
+        }
+        self.ended(instance, true);
+    }
+
+    fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
+        let Some(ending) = self.endings.remove(&instance) else {
+            return;
+        };
+        self.timers.disarm(&TimerKey::Ending(instance));
+        self.instances.swap_remove(&instance);
+        for number in [ending.call, ending.body].into_iter().flatten() {
+            self.timers.disarm(&TimerKey::HostCall(number));
+            self.calls.swap_remove(&number);
+        }
+        let child = ending.child;
+        if is_written_off {
+            self.tell_host(&child, instance, HostRequest::Discard);
+        }
+        match ending.after {
+            After::Nothing | After::ColdStopped => self.mark_dirty(&child),
+            After::Stopped | After::Aborted(..) | After::Refused(..) => self.local_ended(&child, instance),
+        }
+        self.after_ended(&child, ending.after);
+        self.drain_progress();
+    }
+
+    /// Tells whoever waits for the end of an instance.
+    pub(super) fn after_ended(&mut self, child: &ChildId, after: After) {
+        match after {
+            After::Nothing | After::Stopped => {}
+            After::ColdStopped => self.cold_stopped(child),
+            After::Aborted(to, token) => self.send_ctl(&to, &Message::Aborted(child.clone(), token)),
+            After::Refused(to, token, why) => {
+                let child = child.clone();
+                self.send_ctl(&to, &Message::Refused { child, token, is_transient: false, why });
+            }
+        }
+    }
+
+    /// The child's instance has ended, and with it the child on this node.
+    fn local_ended(&mut self, child: &ChildId, instance: InstanceId) {
+        if self.locals.get(child).is_some_and(|local| local.instance == instance) {
+            self.remove_local(child);
+            self.drop_row(child, None);
+        }
+        self.mark_dirty(child);
+    }
+
+    /// Removes the record of an instance; what waited in it is sent back unhandled.
+    pub(super) fn remove_local(&mut self, child: &ChildId) -> Option<Local> {
+        let local = self.locals.swap_remove(child)?;
+        if !self.endings.contains_key(&local.instance) {
+            self.instances.swap_remove(&local.instance);
+        }
+        for key in
+            [TimerKey::Move(child.clone()), TimerKey::MoveBudget(child.clone()), TimerKey::Restart(child.clone())]
+        {
+            self.timers.disarm(&key);
+        }
+        Some(local)
+    }
+
+    /// Stops the child on this node for good.
+    pub(super) fn stop_local(&mut self, child: &ChildId, reason: StopReason) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let has_instance = match &local.phase {
+            Phase::Ending => return,
+            Phase::Resting { .. } | Phase::Quarantined { .. } => false,
+            Phase::Starting { .. } | Phase::Active => true,
+            Phase::Outgoing(outgoing) => outgoing.has_instance(),
+            Phase::Incoming(incoming) => incoming.has_instance(),
+        };
+        self.leave_move(child);
+        self.return_inbox(child, None);
+        self.answer_waiters_stopped(child);
+        if !has_instance {
+            self.remove_local(child);
+            self.drop_row(child, None);
+            self.mark_dirty(child);
+            return;
+        }
+        self.end_instance(child, reason, Duration::ZERO, After::Stopped);
+        if let Some(local) = self.locals.get_mut(child) {
+            local.phase = Phase::Ending;
+        }
+    }
+}

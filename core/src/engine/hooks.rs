@@ -1,0 +1,98 @@
+//! Hooks are collected here and handed out; nothing in the engine waits for an observer.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::{Effect, Engine};
+use crate::ids::{ChildId, NodeName};
+use crate::observe::{HookEvent, HookName};
+use crate::spec::StateLost;
+
+/// What became of a moved child's state, in `children_migrated`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MovedState {
+    HandedOver,
+    None,
+    Lost,
+}
+
+impl MovedState {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::HandedOver => "handed_over",
+            Self::None => "none",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What waits for the end of the turn.
+#[derive(Debug, Default)]
+pub(super) struct HookState {
+    /// Bits of the hooks that have handlers.
+    pub(super) subscribed: u64,
+    /// Finished moves of this turn, by target.
+    pub(super) migrated: BTreeMap<NodeName, Vec<(ChildId, MovedState)>>,
+    /// Results of the starts of this turn.
+    pub(super) started: Vec<serde_json::Value>,
+    /// View changes whose moves are under way.
+    pub(super) redistributions: Vec<(&'static str, NodeName)>,
+}
+
+impl HookState {
+    pub(super) fn wants(&self, name: HookName) -> bool {
+        self.subscribed & name.bit() != 0
+    }
+
+    pub(super) fn fire(&self, effects: &mut Vec<Effect>, name: HookName, payload: impl FnOnce() -> serde_json::Value) {
+        if self.wants(name) {
+            effects.push(Effect::Hook(HookEvent { name, payload: payload() }));
+        }
+    }
+}
+
+impl Engine {
+    /// Fires what was collected in this turn.
+    pub(super) fn flush_hooks(&mut self) {
+        for (node, children) in std::mem::take(&mut self.hooks.migrated) {
+            self.fire(HookName::ChildrenMigrated, || {
+                let children: Vec<_> =
+                    children.iter().map(|(child, state)| json!({"id": child, "state": state.name()})).collect();
+                json!({"node": node, "children": children})
+            });
+        }
+        let started = std::mem::take(&mut self.hooks.started);
+        if !started.is_empty() {
+            self.fire(HookName::PostChildrenStart, || json!({ "children": started }));
+        }
+        let is_quiet = self.moves.open == 0 && self.dirty.is_empty() && self.sweep.is_none();
+        if is_quiet && self.membership.is_settled && !self.hooks.redistributions.is_empty() {
+            for (event, node) in std::mem::take(&mut self.hooks.redistributions) {
+                self.fire(HookName::PostNodesRedistribution, || json!({"event": event, "node": node}));
+            }
+        }
+    }
+
+    /// Tells a loss once per epoch on this node (R8).
+    pub(super) fn tell_loss(&mut self, child: &ChildId, lost: &StateLost) {
+        let entry = self.registry.entry(child);
+        if entry.told_loss >= Some(lost.epoch) {
+            return;
+        }
+        entry.told_loss = Some(lost.epoch);
+        self.fire(
+            HookName::StateLost,
+            || json!({"child_id": child, "epoch": lost.epoch, "version": lost.version, "node": lost.node}),
+        );
+    }
+
+    /// Tells that a callback failed.
+    pub(super) fn tell_failure(&mut self, child: &ChildId, callback: &str, message: &str) {
+        let node = self.me.name.clone();
+        self.fire(
+            HookName::ChildFailed,
+            || json!({"child_id": child, "node": node, "callback": callback, "message": message}),
+        );
+    }
+}

@@ -1,0 +1,407 @@
+//! The receiving end of a move.
+//!
+//! A token that was refused, aborted or expired here is remembered for a while: a late message of that move must
+//! not revive it, or a stale state could become active after newer work was acknowledged (R5).
+
+use std::time::Duration;
+
+use super::calls::{Purpose, SHORT_CALLBACK, split};
+use super::ending::After;
+use super::local::{Incoming, IncomingStep, Phase, Work};
+use super::outgoing::hash_of;
+use super::{Engine, TimerKey};
+use crate::host::call::{HostAnswer, HostRequest, StartReason, StopReason};
+use crate::ids::{ChildId, NodeRef, Token};
+use crate::payload::Payload;
+use crate::wire::{HeldMessage, Message, Stage, Version};
+
+/// How long a refused token is remembered: longer than any message is under way.
+const REFUSED_MEMORY: Duration = Duration::from_secs(120);
+
+impl Incoming {
+    /// A host instance exists.
+    pub(super) fn has_instance(&self) -> bool {
+        match self.step {
+            IncomingStep::Starting | IncomingStep::StartingCold { .. } | IncomingStep::Altering { .. } => true,
+            IncomingStep::Ready { .. } => true,
+            IncomingStep::Prepared => self.is_hot,
+        }
+    }
+}
+
+impl Engine {
+    /// The receiving end under this token.
+    fn incoming_with(&mut self, child: &ChildId, token: Token) -> Option<&mut Incoming> {
+        let local = self.locals.get_mut(child).filter(|local| local.token == token)?;
+        match &mut local.phase {
+            Phase::Incoming(incoming) => Some(incoming),
+            Phase::Starting { .. }
+            | Phase::Active
+            | Phase::Resting { .. }
+            | Phase::Quarantined { .. }
+            | Phase::Outgoing(_)
+            | Phase::Ending => None,
+        }
+    }
+
+    /// Whether this node is, or was until it moved on, the child under this token.
+    fn is_active_here(&self, child: &ChildId, token: Token) -> bool {
+        self.locals.get(child).is_some_and(|local| {
+            local.token == token
+                && match &local.phase {
+                    Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Quarantined { .. } => true,
+                    Phase::Starting { .. } | Phase::Ending => true,
+                    Phase::Incoming(_) => false,
+                }
+        })
+    }
+
+    pub(super) fn refuse_move(&mut self, to: &NodeRef, child: &ChildId, token: Token, is_transient: bool, why: &str) {
+        self.remember_refused(child, token);
+        let why = why.to_owned();
+        self.send_ctl(to, &Message::Refused { child: child.clone(), token, is_transient, why });
+    }
+
+    fn remember_refused(&mut self, child: &ChildId, token: Token) {
+        let slot = self.refused_moves.entry(child.clone()).or_insert((token, self.now));
+        *slot = (slot.0.max(token), self.now);
+    }
+
+    fn is_refused(&self, child: &ChildId, token: Token) -> bool {
+        self.refused_moves.get(child).is_some_and(|(refused, _)| token <= *refused)
+    }
+
+    pub(super) fn forget_refused_moves(&mut self) {
+        let now = self.now;
+        self.refused_moves.retain(|_, (_, at)| now.since(*at) < REFUSED_MEMORY);
+    }
+
+    /// H1.
+    pub(super) fn prepare_received(
+        &mut self,
+        from: &NodeRef,
+        child: &ChildId,
+        token: Token,
+        view_hash: u64,
+        version: Version,
+        is_hot: bool,
+    ) {
+        if self.is_active_here(child, token) {
+            return self.confirm_active(from, child, token);
+        }
+        if let Some(incoming) = self.incoming_with(child, token) {
+            if incoming.step != IncomingStep::Starting {
+                self.send_ctl(from, &Message::Prepared(child.clone(), token));
+            }
+            return;
+        }
+        if let Some(why) = self.refusal(child, token, view_hash, version) {
+            self.refuse_move(from, child, token, true, why);
+            return;
+        }
+        let Some(spec) = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref()?.spec.clone()) else {
+            return;
+        };
+        self.note_epoch(token.epoch);
+        let step = if is_hot { IncomingStep::Starting } else { IncomingStep::Prepared };
+        let incoming = Incoming { from: from.clone(), step, is_hot, held: super::Queue::new() };
+        self.new_local(spec, token, Phase::Incoming(Box::new(incoming)));
+        self.publish_local(child);
+        if is_hot {
+            let limit = self.move_plan(child).start_timeout;
+            self.start_instance(child, StartReason::Migration, limit);
+        } else {
+            self.send_ctl(from, &Message::Prepared(child.clone(), token));
+        }
+        // The source drives; one that stays silent this long is gone or has forgotten.
+        self.timers.arm(TimerKey::Move(child.clone()), self.now + self.settings.readiness);
+    }
+
+    fn move_plan(&self, child: &ChildId) -> crate::strategy::MovePlan {
+        let local = &self.locals[child];
+        self.strategies.migration.plan(&local.spec, local.has_state)
+    }
+
+    fn refusal(&self, child: &ChildId, token: Token, view_hash: u64, version: Version) -> Option<&'static str> {
+        let entry = self.registry.get(child.as_str());
+        let wanted = entry.and_then(|entry| entry.wanted.as_ref());
+        if self.info.is_leaving {
+            return Some("leaving");
+        }
+        if view_hash != self.membership.view.hash || token.incarnation != self.me.incarnation {
+            return Some("view_mismatch");
+        }
+        if self.is_refused(child, token) {
+            return Some("this move was given up");
+        }
+        if self.locals.contains_key(child) || self.is_ending(child) {
+            return Some("an instance of the child is here");
+        }
+        if wanted.is_none_or(|wanted| wanted.version < version || wanted.spec.is_none()) {
+            return Some("the child is not wanted here yet, or not any more");
+        }
+        if entry.is_some_and(|entry| entry.highest_epoch() >= token.epoch) {
+            return Some("a higher epoch is known");
+        }
+        let kind = wanted.and_then(|wanted| wanted.spec.as_ref()).map(|spec| &spec.kind);
+        if kind.is_none_or(|kind| !self.kinds.contains_key(kind)) {
+            return Some("the kind is not registered");
+        }
+        None
+    }
+
+    /// Hot or cold, `start` of an incoming instance ended.
+    pub(super) fn incoming_started(&mut self, child: &ChildId, answer: HostAnswer) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let token = local.token;
+        let Phase::Incoming(incoming) = &mut local.phase else {
+            return;
+        };
+        let from = incoming.from.clone();
+        if let Err(failure) = split(answer) {
+            self.drop_incoming(child, Some(&failure.message));
+            return;
+        }
+        match incoming.step.clone() {
+            IncomingStep::Starting => {
+                incoming.step = IncomingStep::Prepared;
+                self.send_ctl(&from, &Message::Prepared(child.clone(), token));
+            }
+            IncomingStep::StartingCold { state, hash } => self.take_state(child, state, hash),
+            IncomingStep::Prepared | IncomingStep::Altering { .. } | IncomingStep::Ready { .. } => {}
+        }
+    }
+
+    /// H5.
+    pub(super) fn state_received(
+        &mut self,
+        from: &NodeRef,
+        child: &ChildId,
+        token: Token,
+        state: Option<Payload>,
+        hash: u64,
+    ) {
+        if self.is_active_here(child, token) {
+            return self.confirm_active(from, child, token);
+        }
+        let Some(incoming) = self.incoming_with(child, token) else {
+            return self.refuse_move(from, child, token, true, "this move is not known");
+        };
+        match &incoming.step {
+            IncomingStep::Prepared => {}
+            IncomingStep::Ready { hash, .. } => {
+                let hash = *hash;
+                return self.send_ctl(from, &Message::Ready { child: child.clone(), token, hash });
+            }
+            IncomingStep::Starting | IncomingStep::StartingCold { .. } | IncomingStep::Altering { .. } => return,
+        }
+        if hash_of(state.as_ref()) != hash {
+            return;
+        }
+        if incoming.is_hot {
+            self.take_state(child, state, hash);
+        } else {
+            incoming.step = IncomingStep::StartingCold { state, hash };
+            let limit = self.move_plan(child).start_timeout;
+            self.start_instance(child, StartReason::Migration, limit);
+        }
+        self.timers.arm(TimerKey::Move(child.clone()), self.now + self.settings.readiness);
+    }
+
+    fn take_state(&mut self, child: &ChildId, state: Option<Payload>, hash: u64) {
+        let Some(Phase::Incoming(incoming)) = self.locals.get_mut(child).map(|local| &mut local.phase) else {
+            return;
+        };
+        incoming.step = IncomingStep::Altering { hash };
+        match state {
+            Some(state) => self.occupy(child, HostRequest::AlterState(state), SHORT_CALLBACK, Purpose::Restore),
+            None => self.incoming_ready(child, hash),
+        }
+    }
+
+    /// `alter_handover_state` of an incoming instance ended.
+    pub(super) fn incoming_altered(&mut self, child: &ChildId, answer: HostAnswer) {
+        let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
+            return;
+        };
+        let IncomingStep::Altering { hash } = incoming.step else {
+            return;
+        };
+        match split(answer) {
+            Ok(_) => self.incoming_ready(child, hash),
+            Err(failure) => self.drop_incoming(child, Some(&failure.message)),
+        }
+    }
+
+    /// H7. From here on the instance goes on by itself if the source dies (R5).
+    fn incoming_ready(&mut self, child: &ChildId, hash: u64) {
+        let now = self.now;
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let token = local.token;
+        let Phase::Incoming(incoming) = &mut local.phase else {
+            return;
+        };
+        incoming.step = IncomingStep::Ready { hash, since: now };
+        let from = incoming.from.clone();
+        let is_orphan = !self.membership.view.contains(&from);
+        self.timers.arm(TimerKey::Move(child.clone()), now + self.settings.readiness);
+        if is_orphan && self.is_superseded(child) {
+            self.drop_incoming(child, None);
+        } else if is_orphan {
+            self.activate_incoming(child);
+        } else {
+            self.send_ctl(&from, &Message::Ready { child: child.clone(), token, hash });
+        }
+    }
+
+    /// H8 and H9.
+    pub(super) fn commit_received(
+        &mut self,
+        from: &NodeRef,
+        child: &ChildId,
+        token: Token,
+        held: Vec<HeldMessage>,
+        lost: Option<std::sync::Arc<crate::spec::StateLost>>,
+    ) {
+        if self.is_active_here(child, token) {
+            return self.confirm_active(from, child, token);
+        }
+        let now = self.now;
+        let Some(incoming) = self.incoming_with(child, token) else {
+            return self.refuse_move(from, child, token, true, "this move is not known");
+        };
+        if !matches!(incoming.step, IncomingStep::Ready { .. }) {
+            return;
+        }
+        let mut first: super::Queue<Work> = held.into_iter().map(|held| Work::from_held(held, now)).collect();
+        first.append(&mut incoming.held);
+        incoming.held = first;
+        if let Some(local) = self.locals.get_mut(child) {
+            local.lost = lost;
+        }
+        self.activate_incoming(child);
+        self.confirm_active(from, child, token);
+    }
+
+    fn activate_incoming(&mut self, child: &ChildId) {
+        self.timers.disarm(&TimerKey::Move(child.clone()));
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        if let Phase::Incoming(incoming) = &mut local.phase {
+            let mut held = std::mem::take(&mut incoming.held);
+            held.append(&mut local.inbox);
+            local.inbox = held;
+        }
+        self.activate(child);
+    }
+
+    /// H10.
+    fn confirm_active(&mut self, to: &NodeRef, child: &ChildId, token: Token) {
+        let seq = self.log.seq;
+        self.send_ctl(to, &Message::Activated { child: child.clone(), token, seq });
+    }
+
+    pub(super) fn abort_received(&mut self, from: &NodeRef, child: &ChildId, token: Token) {
+        if self.is_active_here(child, token) {
+            return self.confirm_active(from, child, token);
+        }
+        self.remember_refused(child, token);
+        if self.incoming_with(child, token).is_some() {
+            self.end_incoming(child, After::Aborted(from.clone(), token));
+        } else if !self.is_ending(child) {
+            self.send_ctl(from, &Message::Aborted(child.clone(), token));
+        }
+    }
+
+    /// Gives an incoming instance up. With a reason the source is told.
+    fn drop_incoming(&mut self, child: &ChildId, why: Option<&str>) {
+        let Some(local) = self.locals.get(child) else {
+            return;
+        };
+        let token = local.token;
+        let Phase::Incoming(incoming) = &local.phase else {
+            return;
+        };
+        let from = incoming.from.clone();
+        self.remember_refused(child, token);
+        // Cold: the source starts again only when nothing runs here any more.
+        let after = match why {
+            Some(_) => After::Refused(from, token, why.unwrap_or_default().to_owned()),
+            None => After::Stopped,
+        };
+        self.end_incoming(child, after);
+    }
+
+    fn end_incoming(&mut self, child: &ChildId, after: After) {
+        let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
+            return;
+        };
+        let has_instance = incoming.has_instance();
+        self.timers.disarm(&TimerKey::Move(child.clone()));
+        self.return_inbox(child, None);
+        if has_instance {
+            self.end_instance(child, StopReason::Migrated, Duration::ZERO, after);
+            if let Some(local) = self.locals.get_mut(child) {
+                local.phase = Phase::Ending;
+            }
+            return;
+        }
+        self.remove_local(child);
+        self.drop_row(child, None);
+        self.mark_dirty(child);
+        self.after_ended(child, after);
+    }
+
+    /// The source has been silent for the whole readiness: this end never becomes active.
+    pub(super) fn incoming_late(&mut self, child: &ChildId) {
+        self.drop_incoming(child, None);
+    }
+
+    /// The source is not in the view any more: ready, the instance goes on; else it goes (R5).
+    pub(super) fn incoming_lost_source(&mut self, child: &ChildId) {
+        let (now, readiness) = (self.now, self.settings.readiness);
+        let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
+            return;
+        };
+        match incoming.step {
+            IncomingStep::Ready { since, .. } if now.since(since) < readiness && !self.is_superseded(child) => {
+                self.activate_incoming(child);
+            }
+            // The state is here: it goes on once it is taken.
+            IncomingStep::Altering { .. } | IncomingStep::StartingCold { .. } => {}
+            IncomingStep::Ready { .. } | IncomingStep::Starting | IncomingStep::Prepared => {
+                self.drop_incoming(child, None);
+            }
+        }
+    }
+
+    /// Somebody else is the child under a higher token.
+    fn is_superseded(&self, child: &ChildId) -> bool {
+        let token = self.locals.get(child).map(|local| local.token).unwrap_or_default();
+        self.registry.get(child.as_str()).is_some_and(|entry| {
+            entry
+                .holders
+                .iter()
+                .any(|holder| !holder.is_departed && holder.row.stage == Stage::Active && holder.row.token > token)
+        })
+    }
+}
+
+impl Work {
+    /// A message that came with a commit.
+    pub(super) fn from_held(held: HeldMessage, now: crate::time::Timestamp) -> Self {
+        Self::Message {
+            origin: held.origin,
+            id: held.id,
+            message: held.message,
+            chain: held.chain,
+            deadline: now + Duration::from_millis(held.left_ms),
+            wants_reply: held.wants_reply,
+        }
+    }
+}

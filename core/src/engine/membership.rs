@@ -1,0 +1,157 @@
+//! The members of the hub, the view this node acts on, and when all members act on the same one.
+//!
+//! A *member* is a node that is up and told its [`Status`] for this hub. The *view* is a snapshot of the members,
+//! changed in debounced steps (R14). Every status carries the hash of its sender's view and the number of the last
+//! entry of its log. A view is **settled** when every member reports the same hash and we have every member's log
+//! as far as it was when it said so. From then on we know whatever anybody did under an earlier view: only then is
+//! anything started (R3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::ids::{KindName, NodeRef};
+use crate::strategy::Candidate;
+use crate::swim::Evidence;
+use crate::time::Timestamp;
+use crate::wire::{Inbox, LogEntry, MemberInfo, Outbox, Status};
+
+/// A node that is up, and what we know of its hub.
+#[derive(Default)]
+pub(super) struct Peer {
+    /// The last status, once there is one.
+    pub(super) status: Option<Status>,
+    /// When its hub started; frames of an earlier one are refused.
+    pub(super) started_ms: u64,
+    /// It said that its hub ends, or it was refused.
+    pub(super) is_refused: bool,
+    /// How far we have its log.
+    pub(super) known_seq: u64,
+    /// How far it has ours.
+    pub(super) acked_seq: u64,
+    /// How far our log was sent to it.
+    pub(super) sent_seq: u64,
+    /// We compared our wanted children with its since it became a member.
+    pub(super) is_wanted_synced: bool,
+    /// Its wanted hash was equal to ours at this time.
+    pub(super) agreed_at: Timestamp,
+    /// An acknowledgement of its log is due.
+    pub(super) owes_ack: bool,
+    /// Pieces of a snapshot that is coming in.
+    pub(super) snapshot: Option<PartialSnapshot>,
+    /// What waits to be sent: control, bulk.
+    pub(super) outboxes: [Outbox; 2],
+    /// The frame that carried `status`.
+    pub(super) status_number: u64,
+    pub(super) inbox: Inbox,
+}
+
+/// A snapshot of which some pieces are here.
+pub(super) struct PartialSnapshot {
+    pub(super) seq: u64,
+    pub(super) pieces: BTreeMap<u32, Vec<LogEntry>>,
+}
+
+impl Peer {
+    /// It runs this hub and may be in the view.
+    pub(super) fn is_member(&self) -> bool {
+        self.status.is_some() && !self.is_refused
+    }
+}
+
+/// One node in the view.
+#[derive(Clone, Debug)]
+pub(super) struct ViewMember {
+    pub(super) info: MemberInfo,
+    pub(super) kinds: BTreeSet<KindName>,
+}
+
+impl ViewMember {
+    fn new(info: MemberInfo) -> Self {
+        let kinds = info.kinds.iter().map(|kind| kind.name.clone()).collect();
+        Self { info, kinds }
+    }
+}
+
+/// The members as this node acts on them, itself included.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    /// Counts the views of this node.
+    pub(super) number: u64,
+    pub(super) hash: u64,
+    pub(super) members: BTreeMap<NodeRef, ViewMember>,
+}
+
+impl View {
+    pub(super) fn new(number: u64, infos: BTreeMap<NodeRef, MemberInfo>) -> Self {
+        let encoded = postcard::to_allocvec(&infos).unwrap_or_default();
+        Self {
+            number,
+            hash: xxh3_64(&encoded),
+            members: infos.into_iter().map(|(node, info)| (node, ViewMember::new(info))).collect(),
+        }
+    }
+
+    /// The members that take children.
+    pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
+        self.members
+            .iter()
+            .filter(|(_, member)| !member.info.is_leaving)
+            .map(|(node, member)| Candidate {
+                node,
+                weight: member.info.weight,
+                labels: &member.info.labels,
+                kinds: &member.kinds,
+            })
+            .collect()
+    }
+
+    pub(super) fn contains(&self, node: &NodeRef) -> bool {
+        self.members.contains_key(node)
+    }
+
+    /// Whether some member registered the kind.
+    pub(super) fn offers(&self, kind: &KindName) -> bool {
+        self.members.values().any(|member| member.kinds.contains(kind))
+    }
+}
+
+/// The members and the logs of those that are gone.
+#[derive(Default)]
+pub(super) struct Membership {
+    pub(super) peers: BTreeMap<NodeRef, Peer>,
+    pub(super) view: View,
+    /// Gone members whose children are not all adopted, and how far we have their logs.
+    pub(super) departed: BTreeMap<NodeRef, u64>,
+    /// Why members are gone that the view still has.
+    pub(super) gone: BTreeMap<NodeRef, Evidence>,
+    pub(super) is_settled: bool,
+}
+
+impl Membership {
+    /// The other members of the view.
+    pub(super) fn others<'a>(&'a self, me: &'a NodeRef) -> impl Iterator<Item = &'a NodeRef> {
+        self.view.members.keys().filter(move |node| *node != me)
+    }
+
+    pub(super) fn member(&self, node: &NodeRef) -> Option<&Peer> {
+        self.peers.get(node).filter(|peer| peer.is_member())
+    }
+
+    /// Whether every member acts on our view and we know what it did before. See the module's doc.
+    pub(super) fn compute_settled(&self, me: &NodeRef) -> bool {
+        self.others(me).all(|node| {
+            self.peers.get(node).is_some_and(|peer| {
+                peer.is_wanted_synced
+                    && peer.status.as_ref().is_some_and(|status| {
+                        status.view_hash == self.view.hash
+                            && peer.known_seq >= status.seq
+                            && status
+                                .departed
+                                .iter()
+                                .all(|(gone, seq)| self.departed.get(gone).is_none_or(|known| known >= seq))
+                    })
+            })
+        })
+    }
+}

@@ -1,0 +1,411 @@
+//! The one place that compares what is wanted with what runs here, and acts (A3).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexSet;
+use serde_json::json;
+
+use super::calls::CALLBACK_LIMIT;
+use super::hash::FixedHash;
+use super::local::Phase;
+use super::outgoing::Aim;
+use super::registry::Entry;
+use super::{Engine, RECONCILE_LIMIT, TimerKey};
+use crate::host::call::{StartReason, StopReason};
+use crate::ids::{ChildId, NodeName, NodeRef, Token};
+use crate::observe::HookName;
+use crate::spec::{ChildSpec, StateLost};
+use crate::swim::Evidence;
+use crate::time::Timestamp;
+use crate::wire::Stage;
+
+/// Moves a node has open as the source at a time; the others wait their turn.
+const MAX_OPEN_MOVES: usize = 1024;
+/// First and longest pause after a failed move.
+const MOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
+
+/// The moves of this node as the source.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    pub(super) open: usize,
+    /// Beyond the limit.
+    waiting: IndexSet<ChildId, FixedHash>,
+    /// Until the target acts on our view.
+    blocked: BTreeMap<NodeRef, Vec<ChildId>>,
+    /// The latest moves from this node, oldest first.
+    latest: VecDeque<FinishedMove>,
+}
+
+/// One finished move, for `where`.
+#[derive(Debug)]
+struct FinishedMove {
+    child: ChildId,
+    at: Timestamp,
+    from: NodeName,
+    to: NodeName,
+}
+
+/// Finished moves that are remembered.
+const MAX_LATEST: usize = 1024;
+
+impl Moves {
+    pub(super) fn remember(&mut self, child: &ChildId, at: Timestamp, from: &NodeName, to: &NodeName) {
+        if self.latest.len() >= MAX_LATEST {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(FinishedMove { child: child.clone(), at, from: from.clone(), to: to.clone() });
+    }
+}
+
+/// What a child needs done here.
+enum Need {
+    Nothing,
+    Stop(StopReason),
+    Start,
+    Move(NodeRef),
+    Conflict(NodeRef, Token),
+    Given(u64),
+    AbortMove,
+    Unplaced,
+}
+
+impl Engine {
+    pub(super) fn arm_reconcile(&mut self) {
+        self.timers.arm(TimerKey::Reconcile, self.now);
+    }
+
+    /// Reconciles some of the children that changed, and goes on with a pass over all of them.
+    pub(super) fn reconcile_some(&mut self) {
+        let mut batch: Vec<ChildId> = Vec::new();
+        while batch.len() < RECONCILE_LIMIT
+            && let Some(child) = self.dirty.pop()
+        {
+            batch.push(child);
+        }
+        while batch.len() < RECONCILE_LIMIT
+            && let Some(next) = self.sweep
+        {
+            // Downwards: entries removed meanwhile only move others from above to below, never out of sight.
+            self.sweep = next.checked_sub(1);
+            let Some((child, _)) = self.sweep.and_then(|index| self.registry.at(index)) else {
+                continue;
+            };
+            batch.push(child.clone());
+        }
+        if batch.is_empty() {
+            return;
+        }
+        self.place(&batch);
+        for child in &batch {
+            self.reconcile(child);
+        }
+        if self.dirty.is_empty() && self.sweep.is_none() {
+            self.timers.disarm(&TimerKey::Reconcile);
+            self.forget_adopted();
+            self.drain_progress();
+        } else {
+            self.arm_reconcile();
+        }
+    }
+
+    /// Finds the owners of children in the present view.
+    fn place(&mut self, children: &[ChildId]) {
+        let number = self.membership.view.number;
+        let stale: Vec<(ChildId, Arc<ChildSpec>)> = children
+            .iter()
+            .filter_map(|child| {
+                let entry = self.registry.get(child.as_str()).filter(|entry| entry.placed_in != number)?;
+                Some((child.clone(), entry.wanted.as_ref()?.spec.clone()?))
+            })
+            .collect();
+        if stale.is_empty() {
+            return;
+        }
+        let specs: Vec<&ChildSpec> = stale.iter().map(|(_, spec)| spec.as_ref()).collect();
+        let owners = self.owners_of(&specs);
+        for ((child, _), owner) in stale.iter().zip(owners) {
+            if let Some(entry) = self.registry.get_mut(child) {
+                entry.owner = owner;
+                entry.placed_in = number;
+            }
+        }
+    }
+
+    /// The owners of specs in the present view.
+    pub(super) fn owners_of(&mut self, specs: &[&ChildSpec]) -> Vec<Option<NodeRef>> {
+        let candidates = self.membership.view.candidates();
+        let factor = self.strategies.redundancy.factor(candidates.len());
+        let placed = self.strategies.place(&candidates, specs, factor, &mut self.placements);
+        let owners = (0..specs.len())
+            .map(|at| self.placements.owner(at).and_then(|index| candidates.get(index)).map(|one| one.node.clone()))
+            .collect();
+        if let Err(error) = placed {
+            let strategy = self.strategies.distribution.name();
+            self.fire(HookName::StrategyFallback, || json!({"strategy": strategy, "why": error.message}));
+        }
+        owners
+    }
+
+    /// The owner of a wanted child in the present view.
+    pub(super) fn owner_of(&mut self, child: &ChildId) -> Option<NodeRef> {
+        self.place(std::slice::from_ref(child));
+        self.registry.get(child.as_str())?.owner.clone()
+    }
+
+    fn reconcile(&mut self, child: &ChildId) {
+        match self.need(child) {
+            Need::Nothing => {}
+            Need::Stop(reason) => self.stop_local(child, reason),
+            Need::Start => self.start_orphan(child),
+            Need::Move(to) => self.try_move(child, &to),
+            Need::Conflict(winner, token) => self.begin_conflict(child, &winner, token),
+            Need::Given(seq) => self.given(child, seq),
+            Need::AbortMove => self.abort_move(child, "another instance has a higher token"),
+            Need::Unplaced => self.tell_unplaced(child),
+        }
+        self.check_stopped(child);
+    }
+
+    fn need(&self, child: &ChildId) -> Need {
+        let entry = self.registry.get(child.as_str());
+        let local = self.locals.get(child);
+        let is_wanted = entry.is_some_and(Entry::is_wanted);
+        let Some(local) = local else {
+            return match entry {
+                Some(entry) if is_wanted => self.need_of_absent(child, entry),
+                Some(_) | None => Need::Nothing,
+            };
+        };
+        let Some(entry) = entry.filter(|_| is_wanted) else {
+            return match &local.phase {
+                Phase::Ending => Need::Nothing,
+                // Its start is under way; the end is told to those who wait for it.
+                Phase::Starting { .. }
+                | Phase::Active
+                | Phase::Resting { .. }
+                | Phase::Quarantined { .. }
+                | Phase::Outgoing(_)
+                | Phase::Incoming(_) => Need::Stop(StopReason::Stopped),
+            };
+        };
+        let superior = entry
+            .active_holder()
+            .filter(|holder| holder.node != self.me && holder.row.token > local.token)
+            .map(|holder| (holder.node.clone(), holder.row.token));
+        match (&local.phase, superior) {
+            (Phase::Ending | Phase::Incoming(_), _) => Need::Nothing,
+            (Phase::Outgoing(outgoing), Some((node, token))) if outgoing.aim == Aim::Move => {
+                if node == outgoing.to && token == outgoing.token {
+                    let seq = self.membership.peers.get(&node).map_or(0, |peer| peer.known_seq);
+                    return Need::Given(seq);
+                }
+                Need::AbortMove
+            }
+            (Phase::Outgoing(_), _) => Need::Nothing,
+            (Phase::Active, Some((winner, token))) => {
+                if self.timers.is_armed(&TimerKey::MoveAgain(child.clone())) {
+                    return Need::Nothing;
+                }
+                Need::Conflict(winner, token)
+            }
+            (Phase::Starting { .. } | Phase::Resting { .. } | Phase::Quarantined { .. }, Some(_)) => {
+                Need::Stop(StopReason::LostOwnership)
+            }
+            (Phase::Active | Phase::Resting { .. }, None) => match &entry.owner {
+                Some(owner) if *owner == self.me => Need::Nothing,
+                Some(owner) => Need::Move(owner.clone()),
+                None => Need::Unplaced,
+            },
+            (Phase::Starting { .. } | Phase::Quarantined { .. }, None) => Need::Nothing,
+        }
+    }
+
+    /// A wanted child that this node does not run.
+    fn need_of_absent(&self, child: &ChildId, entry: &Entry) -> Need {
+        match &entry.owner {
+            None => {
+                return if entry.holders.iter().all(|holder| holder.is_departed) {
+                    Need::Unplaced
+                } else {
+                    Need::Nothing
+                };
+            }
+            Some(owner) if *owner != self.me => return Need::Nothing,
+            Some(_) => {}
+        }
+        // R3: nobody has it in any form, and nobody can have it without our knowing.
+        let is_author_heard = match (&entry.author, &entry.wanted) {
+            (Some(author), Some(wanted)) => {
+                self.membership.peers.get(author).is_none_or(|peer| peer.known_seq >= wanted.seq)
+            }
+            (None, _) | (_, None) => true,
+        };
+        let is_free = self.membership.is_settled
+            && is_author_heard
+            && entry.living_holder(&self.me).is_none()
+            && !self.is_ending(child)
+            && !self.info.is_leaving;
+        if is_free { Need::Start } else { Need::Nothing }
+    }
+
+    /// Starts a wanted child that nobody runs any more.
+    fn start_orphan(&mut self, child: &ChildId) {
+        let Some(entry) = self.registry.get(child.as_str()) else {
+            return;
+        };
+        let Some(spec) = entry.wanted.as_ref().and_then(|wanted| wanted.spec.clone()) else {
+            return;
+        };
+        let version = entry.version().counter;
+        let departed = entry.departed_holder().map(|holder| (holder.node.name.clone(), holder.row.clone()));
+        if let Some((_, row)) = departed.as_ref().filter(|(_, row)| row.stage == Stage::Quarantined) {
+            // Quarantine survives its node: only a start or a stop of the child ends it (R21).
+            let token = Token { epoch: self.next_epoch(child), transfer: row.token.transfer, ..row.token };
+            let token = Token { incarnation: self.me.incarnation, ..token };
+            self.new_local(spec, token, Phase::Quarantined { restarts: self.settings.max_restarts });
+            self.publish_local(child);
+            return;
+        }
+        let lost = departed
+            .filter(|(_, row)| row.stage == Stage::Active && row.has_state)
+            .map(|(node, row)| Arc::new(StateLost { epoch: row.token.epoch, version, node }));
+        self.counters.failovers += 1;
+        self.counters.states_lost += u64::from(lost.is_some());
+        self.begin(spec, StartReason::Failover, lost, Vec::new(), CALLBACK_LIMIT);
+    }
+
+    fn try_move(&mut self, child: &ChildId, to: &NodeRef) {
+        if self.timers.is_armed(&TimerKey::MoveAgain(child.clone())) {
+            return;
+        }
+        if self.moves.open >= MAX_OPEN_MOVES {
+            self.moves.waiting.insert(child.clone());
+            return;
+        }
+        let view_hash = self.membership.view.hash;
+        let agrees = self
+            .membership
+            .member(to)
+            .and_then(|peer| peer.status.as_ref())
+            .is_some_and(|status| status.view_hash == view_hash);
+        if agrees {
+            self.begin_move(child, to);
+        } else {
+            self.moves.blocked.entry(to.clone()).or_default().push(child.clone());
+        }
+    }
+
+    /// A member acts on our view now.
+    pub(super) fn moves_unblocked(&mut self, node: &NodeRef) {
+        let children = self.moves.blocked.remove(node).unwrap_or_default();
+        self.dirty.extend(children);
+        self.arm_reconcile();
+    }
+
+    /// The view changed: the pass over all children finds the moves again.
+    pub(super) fn moves_unblocked_all(&mut self) {
+        self.moves.blocked.clear();
+    }
+
+    /// A move ended, one way or the other.
+    pub(super) fn move_closed(&mut self, child: &ChildId) {
+        self.moves.open = self.moves.open.saturating_sub(1);
+        if let Some(local) = self.locals.get(child)
+            && local.failed_moves > 0
+        {
+            let (first, longest) = MOVE_BACKOFF;
+            let pause = first.saturating_mul(1 << local.failed_moves.min(16)).min(longest);
+            self.timers.arm(TimerKey::MoveAgain(child.clone()), self.now + pause);
+        }
+        if self.moves.open == 0 {
+            self.timers.disarm(&TimerKey::DeadlockRecovery);
+        }
+        if let Some(next) = self.moves.waiting.pop() {
+            self.mark_dirty(&next);
+        }
+        self.mark_dirty(child);
+        self.drain_progress();
+    }
+
+    /// R16: moves that are open for too long are given up.
+    pub(super) fn recover_from_deadlock(&mut self) {
+        for child in self.moving_children() {
+            self.abort_move(&child, "deadlock_recovery_timeout_ms is over");
+        }
+    }
+
+    fn moving_children(&self) -> Vec<ChildId> {
+        self.locals
+            .iter()
+            .filter(|(_, local)| matches!(local.phase, Phase::Outgoing(_)))
+            .map(|(child, _)| child.clone())
+            .collect()
+    }
+
+    /// A node left the view: the moves with it are decided.
+    pub(super) fn moves_lose(&mut self, node: &NodeRef, evidence: Evidence) {
+        let touched: Vec<(ChildId, bool)> = self
+            .locals
+            .iter()
+            .filter_map(|(child, local)| match &local.phase {
+                Phase::Outgoing(outgoing) if outgoing.to == *node => Some((child.clone(), true)),
+                Phase::Incoming(incoming) if incoming.from == *node => Some((child.clone(), false)),
+                Phase::Starting { .. }
+                | Phase::Active
+                | Phase::Resting { .. }
+                | Phase::Quarantined { .. }
+                | Phase::Outgoing(_)
+                | Phase::Incoming(_)
+                | Phase::Ending => None,
+            })
+            .collect();
+        for (child, is_source) in touched {
+            if is_source {
+                self.outgoing_lost_target(&child, evidence);
+            } else {
+                self.incoming_lost_source(&child);
+            }
+        }
+    }
+
+    /// The latest moves of a child from this node, for `where`.
+    pub(super) fn last_moves(&self, child: &ChildId) -> Vec<serde_json::Value> {
+        let moves = self.moves.latest.iter().filter(|one| one.child == *child);
+        moves
+            .map(|one| {
+                let at_ms = self.unix_ms_at(one.at);
+                json!({"at_ms": at_ms, "from": one.from, "to": one.to, "why": "the view changed"})
+            })
+            .collect()
+    }
+
+    fn tell_unplaced(&mut self, child: &ChildId) {
+        if !self.membership.is_settled {
+            return;
+        }
+        let why = self.why_unplaced(child);
+        let Some(entry) = self.registry.get_mut(child) else {
+            return;
+        };
+        if !std::mem::replace(&mut entry.is_unplaced_told, true) {
+            self.fire(HookName::ChildUnplaced, || json!({"child_id": child, "why": why}));
+        }
+    }
+
+    /// Why nobody can run a child.
+    pub(super) fn why_unplaced(&self, child: &ChildId) -> String {
+        let spec = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref()?.spec.clone());
+        match spec {
+            Some(spec) if !self.membership.view.offers(&spec.kind) => {
+                format!("no member of the hub registered the kind `{}`", spec.kind)
+            }
+            Some(spec) => format!(
+                "every member that registered the kind `{}` is leaving or lacks a label of {:?}",
+                spec.kind, spec.require
+            ),
+            None => "it is not wanted".to_owned(),
+        }
+    }
+}

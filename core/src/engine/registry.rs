@@ -1,0 +1,256 @@
+//! The replicated map of children: what is wanted (R1) and who runs what (R2).
+//!
+//! Wanted entries are held by every node; the higher version wins. Rows are written by the node that runs the
+//! instance only, in a numbered log. A row that was given away (`Gone … to`) counts as held until the receiver's log
+//! is known up to the entry that says it has the child, so that no order of messages shows a moment at which
+//! nobody holds it (R3).
+
+use indexmap::IndexMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::hash::FixedHash;
+use crate::ids::{ChildId, Epoch, NodeRef};
+use crate::wire::{InstanceRow, Stage, Version, Wanted};
+
+/// Number of buckets of the wanted digest.
+pub(super) const BUCKETS: usize = 256;
+
+/// What one node says, or said, about its instance of a child.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) node: NodeRef,
+    pub(super) row: InstanceRow,
+    /// The node is no member any more; its last word is kept until the child is adopted.
+    pub(super) is_departed: bool,
+    /// The instance was given to this node, whose log says so at this entry.
+    pub(super) gone_after: Option<(NodeRef, u64)>,
+}
+
+/// All that is known of one child.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) wanted: Option<Wanted>,
+    /// Who wrote `wanted`.
+    pub(super) author: Option<NodeRef>,
+    pub(super) holders: Vec<Holder>,
+    /// The owner in the view with this number.
+    pub(super) owner: Option<NodeRef>,
+    pub(super) placed_in: u64,
+    /// That nobody can run it was told.
+    pub(super) is_unplaced_told: bool,
+    /// The last loss that was told here.
+    pub(super) told_loss: Option<Epoch>,
+    /// Our log's entries about it; 0 for none.
+    pub(super) own_row_seq: u64,
+    pub(super) own_wanted_seq: u64,
+    /// The tombstone was written or learnt at this time, in microseconds.
+    pub(super) stopped_at: u64,
+}
+
+impl Entry {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| wanted.spec.is_some())
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.wanted.as_ref().map(|wanted| wanted.version).unwrap_or_default()
+    }
+
+    /// The highest epoch that anybody is known to have used.
+    pub(super) fn highest_epoch(&self) -> Epoch {
+        let rows = self.holders.iter().map(|holder| holder.row.token.epoch);
+        let wanted = self.wanted.as_ref().map(|wanted| wanted.epoch);
+        rows.chain(wanted).max().unwrap_or_default()
+    }
+
+    /// A member that has the child in any form, other than `me`.
+    pub(super) fn living_holder(&self, me: &NodeRef) -> Option<&Holder> {
+        self.holders.iter().find(|holder| !holder.is_departed && holder.node != *me)
+    }
+
+    /// The member whose instance is the child: the active row with the highest token.
+    pub(super) fn active_holder(&self) -> Option<&Holder> {
+        self.holders
+            .iter()
+            .filter(|holder| !holder.is_departed && holder.gone_after.is_none() && holder.row.stage == Stage::Active)
+            .max_by_key(|holder| holder.row.token)
+    }
+
+    /// The last word of the gone node that had the child last.
+    pub(super) fn departed_holder(&self) -> Option<&Holder> {
+        self.holders
+            .iter()
+            .filter(|holder| holder.is_departed)
+            .max_by_key(|holder| (holder.row.stage >= Stage::Active, holder.row.token))
+    }
+
+    pub(super) fn holder_mut(&mut self, node: &NodeRef) -> Option<&mut Holder> {
+        self.holders.iter_mut().find(|holder| holder.node == *node)
+    }
+
+    /// Whether the entry says nothing any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.wanted.is_none() && self.holders.is_empty()
+    }
+}
+
+/// The map and its digest.
+#[derive(Debug)]
+pub(super) struct Registry {
+    entries: IndexMap<ChildId, Entry, FixedHash>,
+    buckets: Vec<u64>,
+    root: u64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { entries: IndexMap::default(), buckets: vec![0; BUCKETS], root: 0 }
+    }
+}
+
+/// The bucket of a child in the wanted digest.
+pub(super) fn bucket_of(child: &ChildId) -> usize {
+    (xxh3_64(child.as_str().as_bytes()) >> 56) as usize
+}
+
+fn digest_of(child: &ChildId, wanted: &Wanted) -> u64 {
+    let mut bytes = Vec::with_capacity(child.as_str().len() + 16);
+    bytes.extend_from_slice(child.as_str().as_bytes());
+    bytes.extend_from_slice(&wanted.version.counter.to_le_bytes());
+    bytes.extend_from_slice(&wanted.version.author.0.to_le_bytes());
+    xxh3_64(&bytes)
+}
+
+impl Registry {
+    pub(super) fn get(&self, child: &str) -> Option<&Entry> {
+        self.entries.get(child)
+    }
+
+    pub(super) fn get_mut(&mut self, child: &ChildId) -> Option<&mut Entry> {
+        self.entries.get_mut(child)
+    }
+
+    pub(super) fn entry(&mut self, child: &ChildId) -> &mut Entry {
+        self.entries.entry(child.clone()).or_default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ChildId, &Entry)> {
+        self.entries.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn at(&self, index: usize) -> Option<(&ChildId, &Entry)> {
+        self.entries.get_index(index)
+    }
+
+    /// Hash over the wanted children.
+    pub(super) fn wanted_hash(&self) -> u64 {
+        self.root
+    }
+
+    pub(super) fn buckets(&self) -> &[u64] {
+        &self.buckets
+    }
+
+    /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
+    pub(super) fn merge_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
+        let entry = self.entries.entry(child.clone()).or_default();
+        if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
+            return false;
+        }
+        let mut change = 0;
+        if let Some(known) = entry.wanted.as_ref().filter(|known| known.spec.is_some()) {
+            change ^= digest_of(child, known);
+        }
+        if wanted.spec.is_some() {
+            change ^= digest_of(child, &wanted);
+        } else {
+            entry.stopped_at = now_us;
+        }
+        entry.wanted = Some(wanted);
+        entry.author = Some(author.clone());
+        entry.placed_in = 0;
+        entry.is_unplaced_told = false;
+        self.buckets[bucket_of(child)] ^= change;
+        self.root ^= change;
+        true
+    }
+
+    /// Forgets a tombstone.
+    pub(super) fn forget_tombstone(&mut self, child: &ChildId) {
+        if let Some(entry) = self.entries.get_mut(child)
+            && !entry.is_wanted()
+        {
+            entry.wanted = None;
+        }
+        self.drop_if_empty(child);
+    }
+
+    /// Removes an entry that says nothing any more.
+    pub(super) fn drop_if_empty(&mut self, child: &ChildId) {
+        if self.entries.get(child).is_some_and(Entry::is_empty) {
+            self.entries.swap_remove(child);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Incarnation, NodeName};
+    use crate::spec::ChildSpec;
+    use crate::wire::RequestKey;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn node(number: u64) -> NodeRef {
+        NodeRef { name: NodeName::new(format!("n{number}")).unwrap(), incarnation: Incarnation(number) }
+    }
+
+    fn wanted(counter: u64, author: u64, is_spec: bool) -> Wanted {
+        Wanted {
+            version: Version { counter, author: Incarnation(author) },
+            request: RequestKey::default(),
+            spec: is_spec.then(|| Arc::new(ChildSpec::new("c", "k").unwrap())),
+            epoch: Epoch(0),
+            seq: 0,
+        }
+    }
+
+    fn digest(registry: &Registry) -> (u64, Vec<u64>, Vec<(ChildId, Version)>) {
+        let mut versions: Vec<_> = registry.iter().map(|(child, entry)| (child.clone(), entry.version())).collect();
+        versions.sort();
+        (registry.wanted_hash(), registry.buckets().to_vec(), versions)
+    }
+
+    proptest! {
+        /// S10: the merge is commutative, associative and idempotent, and the digest follows it.
+        #[test]
+        fn entries_merged_in_any_order_then_one_registry(
+            writes in proptest::collection::vec((0u8..5, 1u64..6, 1u64..4), 1..40),
+            seed in any::<u64>(),
+        ) {
+            let apply = |order: &[(u8, u64, u64)]| {
+                let mut registry = Registry::default();
+                for &(child, counter, author) in order {
+                    let child = ChildId::new(format!("c{child}")).unwrap();
+                    // One version has one content: whether it is a tombstone follows from the version.
+                    let write = wanted(counter, author, (counter + author) % 3 != 0);
+                    registry.merge_wanted(&child, &node(author), write, 0);
+                }
+                digest(&registry)
+            };
+            let mut shuffled = writes.clone();
+            let count = shuffled.len();
+            for at in 0..count {
+                let other = (seed.rotate_left(at as u32) as usize) % count;
+                shuffled.swap(at, other);
+            }
+            shuffled.extend_from_slice(&writes);
+            prop_assert_eq!(apply(&writes), apply(&shuffled));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What users wait for: open requests, their retries, deadlines and confirmation.
+//!
+//! An answer of the owner names an entry of its log. The request is confirmed once our registry has that entry; for
+//! an owner that is this node, once another member has it, so that at least min(2, N) nodes know (R1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Engine, TimerKey};
+use crate::error::{Error, ErrorKind};
+use crate::ids::{ChildId, NodeRef, RequestId};
+
+/// One open request.
+#[derive(Debug)]
+pub(super) enum Request {
+    Start(super::starts::StartRequest),
+    Stop(super::stops::StopRequest),
+    Sync(super::queries::SyncRequest),
+    WhichChildren(super::queries::WhichChildrenRequest),
+}
+
+/// Answers that wait until our registry has what they tell of: node → (log entry, child).
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed {
+    by_node: BTreeMap<NodeRef, BTreeSet<(u64, ChildId)>>,
+}
+
+impl Unconfirmed {
+    pub(super) fn add(&mut self, node: &NodeRef, seq: u64, child: &ChildId) {
+        self.by_node.entry(node.clone()).or_default().insert((seq, child.clone()));
+    }
+
+    /// Takes the children whose entries of this node's log are known.
+    pub(super) fn take(&mut self, node: &NodeRef, known: u64) -> Vec<ChildId> {
+        let mut confirmed = Vec::new();
+        if let Some(waiting) = self.by_node.get_mut(node) {
+            while waiting.first().is_some_and(|(seq, _)| *seq <= known) {
+                confirmed.extend(waiting.pop_first().map(|(_, child)| child));
+            }
+        }
+        confirmed
+    }
+
+    /// Takes the children that wait for a node that is gone.
+    pub(super) fn lose(&mut self, node: &NodeRef) -> Vec<ChildId> {
+        self.by_node.remove(node).unwrap_or_default().into_iter().map(|(_, child)| child).collect()
+    }
+}
+
+impl Engine {
+    /// How far this node's own log is safe: known to one more node, where there is one.
+    fn safe_seq(&self) -> u64 {
+        if self.is_alone() {
+            return self.log.seq;
+        }
+        let me = &self.me;
+        let others = self.membership.others(me).filter_map(|node| self.membership.peers.get(node));
+        others.map(|peer| peer.acked_seq).max().unwrap_or(0)
+    }
+
+    /// How far the log of a node is confirmed here.
+    pub(super) fn confirmed_seq(&self, node: &NodeRef) -> u64 {
+        if *node == self.me {
+            self.safe_seq()
+        } else {
+            self.membership.peers.get(node).map_or(0, |peer| peer.known_seq)
+        }
+    }
+
+    /// A member's log is known further.
+    pub(super) fn log_advanced(&mut self, from: &NodeRef, seq: u64) {
+        self.confirm(&from.clone(), seq);
+    }
+
+    /// A member has our log further.
+    pub(super) fn log_acked(&mut self) {
+        let (me, safe) = (self.me.clone(), self.safe_seq());
+        self.confirm(&me, safe);
+        self.syncs_progress();
+        self.drain_progress();
+    }
+
+    fn confirm(&mut self, node: &NodeRef, seq: u64) {
+        let open: Vec<u64> = self.requests.keys().copied().collect();
+        for id in open {
+            match self.requests.get_mut(&id) {
+                Some(Request::Start(request)) => {
+                    let confirmed = request.unconfirmed.take(node, seq);
+                    self.starts_confirmed(id, confirmed);
+                }
+                Some(Request::Stop(request)) => {
+                    let confirmed = request.unconfirmed.take(node, seq);
+                    self.stops_confirmed(id, confirmed);
+                }
+                Some(Request::Sync(_) | Request::WhichChildren(_)) | None => {}
+            }
+        }
+    }
+
+    /// The view changed: what was asked of nodes that are gone is asked again.
+    pub(super) fn plan_requests_again(&mut self) {
+        let (me, safe) = (self.me.clone(), self.safe_seq());
+        self.confirm(&me, safe);
+        self.starts_unparked();
+        let open: Vec<u64> = self.requests.keys().copied().collect();
+        for id in open {
+            match self.requests.get(&id) {
+                Some(Request::Start(_)) => self.plan_start(id),
+                Some(Request::Stop(_)) => self.plan_stop(id),
+                Some(Request::Sync(_) | Request::WhichChildren(_)) | None => {}
+            }
+        }
+        self.syncs_progress();
+    }
+
+    pub(super) fn requests_lose(&mut self, node: &NodeRef) {
+        let open: Vec<u64> = self.requests.keys().copied().collect();
+        for id in open {
+            match self.requests.get_mut(&id) {
+                Some(Request::Start(request)) => request.lose(node),
+                Some(Request::Stop(request)) => request.lose(node),
+                Some(Request::WhichChildren(_)) => self.which_children_lose(id, node),
+                Some(Request::Sync(_)) | None => {}
+            }
+        }
+        self.stop_waiters_lose(node);
+    }
+
+    pub(super) fn request_retry(&mut self, id: u64) {
+        match self.requests.get_mut(&id) {
+            Some(Request::Start(request)) => {
+                request.ask_again(self.now);
+                self.plan_start(id);
+            }
+            Some(Request::Stop(request)) => {
+                request.ask_again(self.now);
+                self.plan_stop(id);
+            }
+            Some(Request::Sync(_) | Request::WhichChildren(_)) | None => {}
+        }
+    }
+
+    pub(super) fn request_end(&mut self, id: u64) {
+        match self.requests.get(&id) {
+            Some(Request::Start(_)) => self.start_timed_out(id),
+            Some(Request::Stop(_)) => self.stop_timed_out(id),
+            Some(Request::Sync(_) | Request::WhichChildren(_)) => {
+                self.close_request(id);
+                let error = Error::new(ErrorKind::Timeout, "request", "the members did not answer in time");
+                self.reply(RequestId(id), Err(error));
+            }
+            None => {}
+        }
+    }
+
+    /// Forgets a request; its effects stay.
+    pub(super) fn close_request(&mut self, id: u64) -> Option<Request> {
+        self.timers.disarm(&TimerKey::RequestRetry(id));
+        self.timers.disarm(&TimerKey::RequestEnd(id));
+        self.requests.remove(&id)
+    }
+
+    /// The user no longer waits.
+    pub(super) fn cancel(&mut self, request: RequestId) {
+        let error = Error::new(ErrorKind::Cancelled, "request", "it was cancelled");
+        if self.close_request(request.0).is_some() || self.cancel_message(request.0) {
+            self.reply(request, Err(error));
+        }
+    }
+}

@@ -1,0 +1,562 @@
+//! Messages to children: find the active instance, keep the order, repeat only what was not handled (A12, R7).
+//!
+//! At the origin each child with open messages has a route: the node they went to, how many have no answer yet,
+//! and what waits. A message waits while earlier ones are still on the way to another node, so that the order of
+//! one sender holds over a move. A node that does not have the child sends a message back unhandled (`Bounce`);
+//! one that gives the child away tells where its waiting messages went (`Rerouted`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use indexmap::IndexMap;
+
+use super::calls::split;
+use super::hash::FixedHash;
+use super::io::{MessageCommand, Recipient};
+use super::local::{Phase, Work};
+use super::{Engine, MAX_HELD_MESSAGES, Outcome, TimerKey};
+use crate::error::{Error, ErrorKind};
+use crate::host::call::HostAnswer;
+use crate::ids::{ChildId, NodeName, NodeRef, RequestId};
+use crate::payload::{MAX_MESSAGE_BYTES, Payload};
+use crate::time::Timestamp;
+use crate::wire::{HeldMessage, Message, Stage};
+
+/// Children in a chain of calls.
+const MAX_CHAIN: usize = 64;
+/// After a bounce.
+const ROUTE_AGAIN: Duration = Duration::from_millis(5);
+/// Messages one hub has open.
+const MAX_OPEN: usize = 100_000;
+
+/// Where an open message is.
+#[derive(Debug)]
+enum Place {
+    /// At the origin.
+    Waiting,
+    /// On the way to, or at, this node.
+    Sent(NodeRef),
+}
+
+/// A message without an answer yet.
+#[derive(Debug)]
+struct OpenMessage {
+    child: ChildId,
+    message: Payload,
+    chain: Arc<[ChildId]>,
+    recipient: Recipient,
+    deadline: Timestamp,
+    timeout: Duration,
+    wants_reply: bool,
+    /// Part of a `send` to all instances.
+    group: Option<u64>,
+    place: Place,
+    bounces: u32,
+}
+
+/// The open messages to one child.
+#[derive(Debug, Default)]
+struct Route {
+    node: Option<NodeRef>,
+    outstanding: usize,
+    waiting: BTreeSet<u64>,
+    /// Not before this time, unless the registry changes.
+    hold_until: Timestamp,
+    /// Members that have not said yet whether they know the child.
+    asked: Option<BTreeSet<NodeRef>>,
+}
+
+/// The messages this hub sent.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    open: IndexMap<u64, OpenMessage, FixedHash>,
+    routes: IndexMap<ChildId, Route, FixedHash>,
+    /// `send` to all: the request, how many are open, the first error.
+    groups: BTreeMap<u64, (RequestId, usize, Option<Error>)>,
+}
+
+impl Engine {
+    pub(super) fn message_request(&mut self, request: RequestId, command: MessageCommand, wants_reply: bool) {
+        let operation = if wants_reply { "call" } else { "send" };
+        if let Err(error) = self.check_message(&command, operation) {
+            self.reply(request, Err(error));
+            return;
+        }
+        if command.recipient == Recipient::All {
+            self.send_to_all(request, &command);
+            return;
+        }
+        self.open_message(request.0, command, wants_reply, None);
+    }
+
+    fn check_message(&self, command: &MessageCommand, operation: &str) -> Result<(), Error> {
+        let child = command.child.as_str();
+        let length = command.message.len();
+        if length > MAX_MESSAGE_BYTES {
+            let message = format!("the message has {length} bytes, the limit is {MAX_MESSAGE_BYTES}");
+            return Err(Error::new(ErrorKind::PayloadTooLarge, operation, message).with_child(child));
+        }
+        if command.chain.contains(&command.child) || command.chain.len() >= MAX_CHAIN {
+            let chain: Vec<&str> = command.chain.iter().map(ChildId::as_str).collect();
+            let message = format!("the chain of calls {} leads back to {child}", chain.join(" → "));
+            return Err(Error::new(ErrorKind::WouldDeadlock, operation, message).with_child(child));
+        }
+        if self.router.open.len() >= MAX_OPEN {
+            let message = format!("{MAX_OPEN} messages of this hub have no answer yet");
+            return Err(Error::new(ErrorKind::Overloaded, operation, message).with_child(child));
+        }
+        Ok(())
+    }
+
+    fn send_to_all(&mut self, request: RequestId, command: &MessageCommand) {
+        let nodes: Vec<NodeName> = self
+            .registry
+            .get(command.child.as_str())
+            .map(|entry| {
+                let holders = entry.holders.iter();
+                holders
+                    .filter(|holder| !holder.is_departed && holder.row.stage == Stage::Active)
+                    .map(|holder| holder.node.name.clone())
+                    .collect()
+            })
+            .unwrap_or_default();
+        if nodes.len() <= 1 {
+            let command = MessageCommand { recipient: Recipient::Active, ..command.clone() };
+            self.open_message(request.0, command, false, None);
+            return;
+        }
+        let group = self.next_internal_request();
+        self.router.groups.insert(group, (request, nodes.len(), None));
+        for node in nodes {
+            let id = self.next_internal_request();
+            let command = MessageCommand { recipient: Recipient::Node(node), ..command.clone() };
+            self.open_message(id, command, false, Some(group));
+        }
+    }
+
+    fn open_message(&mut self, id: u64, command: MessageCommand, wants_reply: bool, group: Option<u64>) {
+        let deadline = self.now + command.timeout;
+        let child = command.child.clone();
+        let open = OpenMessage {
+            child: command.child,
+            message: command.message,
+            chain: command.chain,
+            recipient: command.recipient,
+            deadline,
+            timeout: command.timeout,
+            wants_reply,
+            group,
+            place: Place::Waiting,
+            bounces: 0,
+        };
+        self.router.open.insert(id, open);
+        self.timers.arm(TimerKey::MessageEnd(id), deadline);
+        self.router.routes.entry(child.clone()).or_default().waiting.insert(id);
+        self.pump_route(&child);
+    }
+
+    /// The registry's view of a child changed.
+    pub(super) fn wake_messages(&mut self, child: &ChildId) {
+        if let Some(route) = self.router.routes.get_mut(child) {
+            route.hold_until = Timestamp::default();
+            self.pump_route(child);
+        }
+    }
+
+    pub(super) fn route_message(&mut self, id: u64) {
+        if let Some(child) = self.router.open.get(&id).map(|open| open.child.clone()) {
+            self.pump_route(&child);
+        }
+    }
+
+    /// Sends what can go now, in order.
+    fn pump_route(&mut self, child: &ChildId) {
+        loop {
+            let Some(route) = self.router.routes.get(child) else {
+                return;
+            };
+            let Some(&id) = route.waiting.first() else {
+                if route.outstanding == 0 {
+                    self.router.routes.swap_remove(child);
+                }
+                return;
+            };
+            if route.hold_until > self.now {
+                return;
+            }
+            let recipient = self.router.open.get(&id).map(|open| open.recipient.clone()).unwrap_or_default();
+            let Some(target) = self.target_of(child, &recipient) else {
+                self.nobody_yet(child);
+                return;
+            };
+            if route.outstanding > 0 && route.node.as_ref() != Some(&target) {
+                return;
+            }
+            self.send_message(child, id, target);
+        }
+    }
+
+    fn target_of(&self, child: &ChildId, recipient: &Recipient) -> Option<NodeRef> {
+        let entry = self.registry.get(child.as_str())?;
+        match recipient {
+            Recipient::Active | Recipient::All => {
+                if let Some(holder) = entry.active_holder() {
+                    return Some(holder.node.clone());
+                }
+                // It starts here, or comes here: it waits in the instance's own queue.
+                self.locals.contains_key(child).then(|| self.me.clone()).filter(|_| entry.is_wanted())
+            }
+            Recipient::Node(name) => entry
+                .holders
+                .iter()
+                .find(|holder| !holder.is_departed && holder.node.name == *name && holder.row.stage == Stage::Active)
+                .map(|holder| holder.node.clone()),
+        }
+    }
+
+    fn send_message(&mut self, child: &ChildId, id: u64, target: NodeRef) {
+        let now = self.now;
+        let Some(route) = self.router.routes.get_mut(child) else {
+            return;
+        };
+        route.waiting.remove(&id);
+        let Some(open) = self.router.open.get_mut(&id) else {
+            return;
+        };
+        route.outstanding += 1;
+        route.node = Some(target.clone());
+        open.place = Place::Sent(target.clone());
+        let held = HeldMessage {
+            origin: self.me.clone(),
+            id,
+            message: open.message.clone(),
+            chain: open.chain.clone(),
+            left_ms: u64::try_from(open.deadline.since(now).as_millis()).unwrap_or(u64::MAX),
+            wants_reply: open.wants_reply,
+        };
+        if target == self.me {
+            self.call_received(child.clone(), held);
+        } else {
+            self.send_ctl(&target, &Message::Call { child: child.clone(), held });
+        }
+    }
+
+    /// No instance to send to: wait, or find out whether the child exists at all.
+    fn nobody_yet(&mut self, child: &ChildId) {
+        if self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted) {
+            return;
+        }
+        let members: BTreeSet<NodeRef> = self.membership.others(&self.me).cloned().collect();
+        if members.is_empty() {
+            self.fail_unknown_child(child);
+            return;
+        }
+        let Some(route) = self.router.routes.get_mut(child).filter(|route| route.asked.is_none()) else {
+            return;
+        };
+        route.asked = Some(members.clone());
+        let Some(&id) = route.waiting.first() else {
+            return;
+        };
+        for member in members {
+            self.send_ctl(&member, &Message::Query(id, child.clone()));
+        }
+    }
+
+    pub(super) fn query_received(&mut self, from: &NodeRef, id: u64, child: &ChildId) {
+        let is_wanted = self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted);
+        self.send_ctl(from, &Message::QueryAnswer(id, is_wanted));
+    }
+
+    pub(super) fn query_answered(&mut self, from: &NodeRef, id: u64, is_wanted: bool) {
+        let Some(child) = self.router.open.get(&id).map(|open| open.child.clone()) else {
+            return;
+        };
+        let is_known = self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted);
+        let Some(asked) = self.router.routes.get_mut(&child).and_then(|route| route.asked.as_mut()) else {
+            return;
+        };
+        if is_wanted {
+            // Somebody knows it: its row is on the way here.
+            return;
+        }
+        asked.remove(from);
+        if asked.is_empty() && !is_known {
+            self.fail_unknown_child(&child);
+        }
+    }
+
+    fn fail_unknown_child(&mut self, child: &ChildId) {
+        let waiting = match self.router.routes.get_mut(child) {
+            Some(route) => {
+                route.asked = None;
+                route.waiting.clone()
+            }
+            None => return,
+        };
+        for id in waiting {
+            let error = Error::new(ErrorKind::NotFound, "call", "no such child is wanted").with_child(child.as_str());
+            self.message_done(id, Err(error));
+        }
+    }
+
+    /// A message for a child of this node, or one that was.
+    pub(super) fn call_received(&mut self, child: ChildId, held: HeldMessage) {
+        let (origin, id) = (held.origin.clone(), held.id);
+        if held.chain.contains(&child) {
+            let error = Error::new(ErrorKind::WouldDeadlock, "call", "the chain of calls comes back to this child")
+                .with_child(child.as_str());
+            return self.send_reply(&origin, id, Err(error));
+        }
+        let me = self.me.clone();
+        let Some(local) = self.locals.get_mut(&child) else {
+            let hint = self.registry.get(child.as_str()).and_then(super::registry::Entry::active_holder);
+            let hint = hint.map(|holder| holder.node.clone()).filter(|node| *node != me);
+            return self.bounce(&origin, id, hint.as_ref());
+        };
+        let wants_reply = held.wants_reply;
+        let work = Work::from_held(held, self.now);
+        let queue = match &mut local.phase {
+            Phase::Ending => return self.bounce(&origin, id, None),
+            Phase::Quarantined { restarts } => {
+                let message = format!("the child is quarantined after {restarts} restarts");
+                let error = Error::new(ErrorKind::RestartLimit, "call", message).with_child(child.as_str());
+                return self.send_reply(&origin, id, Err(error));
+            }
+            Phase::Outgoing(outgoing) if outgoing.is_given() => {
+                let to = outgoing.to.clone();
+                return self.bounce(&origin, id, Some(&to));
+            }
+            Phase::Incoming(incoming) => &mut incoming.held,
+            Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) => &mut local.inbox,
+        };
+        if queue.len() >= MAX_HELD_MESSAGES {
+            let message = format!("{MAX_HELD_MESSAGES} messages wait for the child");
+            let error = Error::new(ErrorKind::Overloaded, "call", message).with_child(child.as_str());
+            return self.send_reply(&origin, id, Err(error));
+        }
+        queue.push_back(work);
+        if !wants_reply {
+            self.accept(&origin, id);
+        }
+        self.instance_free(&child);
+    }
+
+    fn accept(&mut self, origin: &NodeRef, id: u64) {
+        if *origin == self.me {
+            self.accepted_received(id);
+        } else {
+            self.send_ctl(origin, &Message::Accepted(id));
+        }
+    }
+
+    pub(super) fn accepted_received(&mut self, id: u64) {
+        self.message_done(id, Ok(Outcome::Done));
+    }
+
+    /// The instance handled a message, or failed to.
+    pub(super) fn answer_message(
+        &mut self,
+        child: &ChildId,
+        origin: &NodeRef,
+        id: u64,
+        wants_reply: bool,
+        answer: HostAnswer,
+    ) {
+        if !wants_reply {
+            return;
+        }
+        let result = match split(answer) {
+            Ok(payload) => Ok(payload.unwrap_or_else(|| Payload::json(&b"null"[..]))),
+            Err(failure) => {
+                let kind = failure.kind.unwrap_or(ErrorKind::ChildFailed);
+                Err(Error::new(kind, "call", failure.message)
+                    .with_child(child.as_str())
+                    .with_node(self.me.name.as_str())
+                    .with_maybe_executed(true)
+                    .with_trace(failure.trace))
+            }
+        };
+        self.send_reply(origin, id, result);
+    }
+
+    /// The instance is gone with a message in its hands.
+    pub(super) fn message_lost(&mut self, child: &ChildId, origin: &NodeRef, id: u64, wants_reply: bool) {
+        if wants_reply {
+            let error = Error::new(ErrorKind::ChildFailed, "call", "the child crashed while it handled the message")
+                .with_child(child.as_str())
+                .with_node(self.me.name.as_str())
+                .with_maybe_executed(true);
+            self.send_reply(origin, id, Err(error));
+        }
+    }
+
+    fn send_reply(&mut self, origin: &NodeRef, id: u64, result: Result<Payload, Error>) {
+        if *origin == self.me {
+            self.reply_received(id, result);
+        } else {
+            self.send_ctl(origin, &Message::Reply(id, result.map_err(Box::new)));
+        }
+    }
+
+    pub(super) fn reply_received(&mut self, id: u64, result: Result<Payload, Error>) {
+        self.message_done(id, result.map(Outcome::Reply));
+    }
+
+    /// Sends a message back unhandled.
+    pub(super) fn bounce(&mut self, origin: &NodeRef, id: u64, hint: Option<&NodeRef>) {
+        if *origin == self.me {
+            self.bounce_received(&self.me.clone(), id, hint.cloned());
+        } else {
+            self.send_ctl(origin, &Message::Bounce(id, hint.cloned()));
+        }
+    }
+
+    pub(super) fn bounce_received(&mut self, from: &NodeRef, id: u64, _hint: Option<NodeRef>) {
+        let Some(open) = self.router.open.get_mut(&id) else {
+            return;
+        };
+        if !matches!(&open.place, Place::Sent(node) if node == from) {
+            return;
+        }
+        open.place = Place::Waiting;
+        open.bounces += 1;
+        let pause = ROUTE_AGAIN * open.bounces.min(20);
+        let child = open.child.clone();
+        if let Some(route) = self.router.routes.get_mut(&child) {
+            route.outstanding = route.outstanding.saturating_sub(1);
+            route.waiting.insert(id);
+            route.hold_until = self.now + pause;
+        }
+        self.timers.arm(TimerKey::MessageRoute(id), self.now + pause);
+    }
+
+    /// A message travels with its child: its answer comes from there.
+    pub(super) fn reroute(&mut self, origin: &NodeRef, id: u64, to: &NodeRef) {
+        if *origin == self.me {
+            self.rerouted_received(&self.me.clone(), id, to.clone());
+        } else {
+            self.send_ctl(origin, &Message::Rerouted(id, to.clone()));
+        }
+    }
+
+    pub(super) fn rerouted_received(&mut self, from: &NodeRef, id: u64, to: NodeRef) {
+        let Some(open) = self.router.open.get_mut(&id) else {
+            return;
+        };
+        if !matches!(&open.place, Place::Sent(node) if node == from) {
+            return;
+        }
+        open.place = Place::Sent(to.clone());
+        if let Some(route) = self.router.routes.get_mut(&open.child) {
+            route.node = Some(to);
+        }
+    }
+
+    /// A message has its answer.
+    fn message_done(&mut self, id: u64, result: Result<Outcome, Error>) {
+        let Some(open) = self.router.open.swap_remove(&id) else {
+            return;
+        };
+        self.timers.disarm(&TimerKey::MessageEnd(id));
+        if open.bounces > 0 {
+            self.timers.disarm(&TimerKey::MessageRoute(id));
+        }
+        if let Some(route) = self.router.routes.get_mut(&open.child) {
+            route.waiting.remove(&id);
+            if matches!(open.place, Place::Sent(_)) {
+                route.outstanding = route.outstanding.saturating_sub(1);
+            }
+        }
+        match open.group {
+            None => self.reply(RequestId(id), result),
+            Some(group) => self.group_done(group, result.err()),
+        }
+        self.pump_route(&open.child);
+    }
+
+    fn group_done(&mut self, group: u64, error: Option<Error>) {
+        let Some((request, open, first)) = self.router.groups.get_mut(&group) else {
+            return;
+        };
+        *open -= 1;
+        if first.is_none() {
+            *first = error;
+        }
+        if *open == 0 {
+            let (request, result) = (*request, first.take().map_or(Ok(Outcome::Done), Err));
+            self.router.groups.remove(&group);
+            self.reply(request, result);
+        }
+    }
+
+    /// A message's time is over.
+    pub(super) fn message_end(&mut self, id: u64) {
+        let Some(open) = self.router.open.get(&id) else {
+            return;
+        };
+        let child = open.child.as_str();
+        let ms = open.timeout.as_millis();
+        let is_wanted = self.registry.get(child).is_some_and(super::registry::Entry::is_wanted);
+        let error = match &open.place {
+            Place::Sent(node) => Error::new(ErrorKind::Timeout, "call", format!("no answer within {ms} ms"))
+                .with_node(node.name.as_str())
+                .with_maybe_executed(true),
+            Place::Waiting if is_wanted => {
+                Error::new(ErrorKind::NotActive, "call", format!("no active instance within {ms} ms"))
+            }
+            Place::Waiting => {
+                Error::new(ErrorKind::Timeout, "call", format!("not known whether it exists within {ms} ms"))
+            }
+        };
+        let error = error.with_child(child);
+        self.message_done(id, Err(error));
+    }
+
+    /// What was sent to a node that is gone may have been handled there.
+    pub(super) fn messages_lose(&mut self, node: &NodeRef) {
+        let lost: Vec<u64> = self
+            .router
+            .open
+            .iter()
+            .filter(|(_, open)| matches!(&open.place, Place::Sent(to) if to == node))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in lost {
+            let error = Error::new(ErrorKind::Unreachable, "call", "the node that had the message is gone")
+                .with_node(node.name.as_str())
+                .with_maybe_executed(true);
+            self.message_done(id, Err(error));
+        }
+        let asking: Vec<ChildId> = self
+            .router
+            .routes
+            .iter_mut()
+            .filter_map(|(child, route)| {
+                let asked = route.asked.as_mut()?;
+                (asked.remove(node) && asked.is_empty()).then(|| child.clone())
+            })
+            .collect();
+        for child in asking {
+            self.fail_unknown_child(&child);
+        }
+    }
+
+    /// Whether there was such a message.
+    pub(super) fn cancel_message(&mut self, id: u64) -> bool {
+        let Some(open) = self.router.open.swap_remove(&id) else {
+            return false;
+        };
+        self.timers.disarm(&TimerKey::MessageEnd(id));
+        self.timers.disarm(&TimerKey::MessageRoute(id));
+        if let Some(route) = self.router.routes.get_mut(&open.child) {
+            route.waiting.remove(&id);
+            if matches!(open.place, Place::Sent(_)) {
+                route.outstanding = route.outstanding.saturating_sub(1);
+            }
+        }
+        self.pump_route(&open.child);
+        true
+    }
+}

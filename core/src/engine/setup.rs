@@ -1,0 +1,139 @@
+//! What an engine is made of.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Engine, Numbers};
+use crate::config::HubConfig;
+use crate::host::call::KindInfo;
+use crate::ids::NodeRef;
+use crate::strategy::{Strategies, weight_thousandths};
+use crate::time::Timestamp;
+use crate::wire::MemberInfo;
+
+/// Bits of an epoch below the term (R4).
+pub(super) const TERM_SHIFT: u32 = 20;
+
+/// What an engine is made of.
+#[derive(Clone, Debug)]
+pub struct EngineSetup {
+    /// The hub's configuration.
+    pub config: HubConfig,
+    /// Labels of this node.
+    pub labels: BTreeMap<String, String>,
+    /// Weight of this node.
+    pub weight: f64,
+    /// This node.
+    pub node: NodeRef,
+    /// The kinds registered so far.
+    pub kinds: Vec<KindInfo>,
+    /// The wall clock at the start, in Unix milliseconds; larger than at every earlier start of this hub.
+    pub wall_ms: u64,
+    /// Seed of the engine's generator.
+    pub seed: u64,
+}
+
+/// What happened in an engine so far, and how much it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Moves begun as the source.
+    pub handovers_started: u64,
+    /// Moves whose target became active.
+    pub handovers_done: u64,
+    /// Moves given up, the old instance going on.
+    pub handovers_aborted: u64,
+    /// Children started afresh because their node is gone.
+    pub failovers: u64,
+    /// Losses of state reported.
+    pub states_lost: u64,
+    /// Supervised restarts.
+    pub restarts: u64,
+    /// Host calls made.
+    pub host_calls: u64,
+    /// Completions of calls that were not open any more.
+    pub late_completions: u64,
+    /// Frames received.
+    pub frames_in: u64,
+    /// Frames that were none.
+    pub bad_frames: u64,
+    /// Instances here.
+    pub children: u64,
+    /// Children known.
+    pub registry_rows: u64,
+    /// Moves open as the source.
+    pub open_moves: u64,
+}
+
+/// The timings an engine works with.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) view_debounce: Duration,
+    /// How long a target stays ready in doubt (R5).
+    pub(super) readiness: Duration,
+    pub(super) move_budget: Duration,
+    pub(super) deadlock_recovery: Duration,
+    pub(super) max_restarts: u32,
+    pub(super) restart_window: Duration,
+    pub(super) backoff: (Duration, Duration),
+    pub(super) fingerprint: Vec<(String, String)>,
+}
+
+pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
+    let EngineSetup { config, labels, weight, node, kinds, wall_ms, seed } = setup;
+    let strategies = Strategies::from_config(&config);
+    let fingerprint = strategies.fingerprint().into_iter().map(|(option, value)| (option.to_owned(), value)).collect();
+    let kinds: BTreeMap<_, _> = kinds.into_iter().map(|kind| (kind.name.clone(), kind)).collect();
+    Engine {
+        me: node,
+        hub_id: config.hub_id,
+        settings: Settings {
+            view_debounce: config.profile.view_debounce,
+            readiness: config.profile.worst_detection() * 2,
+            move_budget: config.migration_base_timeout,
+            deadlock_recovery: config.deadlock_recovery_timeout,
+            max_restarts: config.restart.max_restarts,
+            restart_window: config.restart.window,
+            backoff: config.restart.backoff,
+            fingerprint,
+        },
+        strategies,
+        now,
+        started_at: now,
+        wall_ms,
+        term: wall_ms / 1000,
+        // Two starts of one node never use the same transfer number: the seed differs.
+        numbers: Numbers { transfer: (seed & 0x7fff_ffff) << 24, ..Numbers::default() },
+        effects: Vec::new(),
+        counters: super::Counters::default(),
+        membership: super::Membership::default(),
+        info: MemberInfo {
+            version: 1,
+            kinds: kinds.values().cloned().collect(),
+            weight: weight_thousandths(weight),
+            labels,
+            is_leaving: false,
+        },
+        kinds,
+        registry: super::Registry::default(),
+        log: super::log::OwnLog::default(),
+        placements: super::Placements::new(),
+        locals: super::IndexMap::default(),
+        instances: super::IndexMap::default(),
+        endings: BTreeMap::new(),
+        calls: super::IndexMap::default(),
+        refused_moves: super::IndexMap::default(),
+        moves: super::reconcile::Moves::default(),
+        requests: BTreeMap::new(),
+        start_failures: super::starts::RecentFailures::default(),
+        stop_waiters: BTreeMap::new(),
+        router: super::routing::Router::default(),
+        timers: super::Timers::default(),
+        dirty: super::IndexSet::default(),
+        sweep: None,
+        changed: super::IndexSet::default(),
+        hooks: super::hooks::HookState::default(),
+        drain: None,
+        status: super::HubStatus::default(),
+        is_ended: false,
+    }
+}

@@ -1,0 +1,413 @@
+//! The life of a local instance: start, restart within a budget of its own, quarantine, exit (R21).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::calls::{CALLBACK_LIMIT, Purpose, SHORT_CALLBACK, split};
+use super::local::{Local, Phase, Waiter, Work};
+use super::{Engine, TimerKey};
+use crate::error::ErrorKind;
+use crate::host::call::{HostAnswer, HostFailure, HostRequest, InstanceEvent, StartContext, StartReason, StopReason};
+use crate::ids::{ChildId, InstanceId, NodeRef, Token};
+use crate::observe::HookName;
+use crate::payload::Payload;
+use crate::spec::{ChildSpec, Mode, OnError, RestartPolicy, StateLost};
+use crate::wire::{InstanceRow, Stage};
+
+impl Engine {
+    /// A record for an instance of a child; nothing is started yet.
+    pub(super) fn new_local(&mut self, spec: Arc<ChildSpec>, token: Token, phase: Phase) -> ChildId {
+        self.numbers.instance += 1;
+        let instance = InstanceId(self.numbers.instance);
+        let child = spec.id.clone();
+        let kind = self.kinds.get(spec.kind.as_str());
+        let local = Local {
+            instance,
+            has_state: kind.is_some_and(|kind| kind.has_state),
+            has_run: kind.is_some_and(|kind| kind.has_run),
+            spec,
+            token,
+            highest_epoch: token.epoch,
+            since_ms: self.unix_ms(),
+            lost: None,
+            phase,
+            call: None,
+            body: None,
+            inbox: super::Queue::new(),
+            waiters: Vec::new(),
+            restarts: Vec::new(),
+            shown: None,
+            failed_moves: 0,
+        };
+        self.instances.insert(instance, child.clone());
+        self.locals.insert(child.clone(), local);
+        child
+    }
+
+    /// Starts a child here that nobody runs.
+    pub(super) fn begin(
+        &mut self,
+        spec: Arc<ChildSpec>,
+        reason: StartReason,
+        lost: Option<Arc<StateLost>>,
+        waiters: Vec<Waiter>,
+        limit: Duration,
+    ) {
+        let child = spec.id.clone();
+        let epoch = self.next_epoch(&child);
+        let token = Token { epoch, incarnation: self.me.incarnation, transfer: self.next_transfer() };
+        let is_first = reason == StartReason::Initial;
+        self.new_local(spec, token, Phase::Starting { reason, restore: None, is_first });
+        if let Some(local) = self.locals.get_mut(&child) {
+            local.waiters = waiters;
+            local.lost = lost.map(|lost| Arc::new(StateLost { epoch, ..(*lost).clone() }));
+        }
+        self.publish_local(&child);
+        self.start_instance(&child, reason, limit);
+    }
+
+    /// Calls `start` for the instance a child has.
+    pub(super) fn start_instance(&mut self, child: &ChildId, reason: StartReason, limit: Duration) {
+        let Some(local) = self.locals.get(child) else {
+            return;
+        };
+        let context = StartContext {
+            hub_id: self.hub_id.clone(),
+            node: self.me.name.clone(),
+            spec: local.spec.clone(),
+            epoch: local.token.epoch,
+            mode: Mode::Active,
+            reason,
+        };
+        self.occupy(child, HostRequest::Start(Arc::new(context)), limit, Purpose::Start);
+    }
+
+    /// Writes the row of what this node has of the child.
+    pub(super) fn publish_local(&mut self, child: &ChildId) {
+        let Some(local) = self.locals.get(child) else {
+            return;
+        };
+        let stage = match &local.phase {
+            Phase::Starting { is_first: true, .. } => Stage::Starting,
+            Phase::Incoming(_) => Stage::Incoming,
+            Phase::Quarantined { .. } => Stage::Quarantined,
+            Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Ending => {
+                Stage::Active
+            }
+        };
+        let row = InstanceRow {
+            token: local.token,
+            stage,
+            mode: Mode::Active,
+            has_state: local.has_state,
+            since_ms: local.since_ms,
+            lost: local.lost.clone(),
+        };
+        self.put_row(child, row);
+    }
+
+    /// `start` ended.
+    pub(super) fn start_ended(&mut self, child: &ChildId, answer: HostAnswer) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        match &mut local.phase {
+            Phase::Incoming(_) => return self.incoming_started(child, answer),
+            Phase::Starting { restore, .. } => match (split(answer), restore.clone()) {
+                (Ok(_), Some(state)) => {
+                    self.occupy(child, HostRequest::AlterState(state), SHORT_CALLBACK, Purpose::Restore);
+                }
+                (Ok(_), None) => self.activate(child),
+                (Err(failure), _) => self.start_failed(child, &failure),
+            },
+            Phase::Active | Phase::Resting { .. } | Phase::Quarantined { .. } | Phase::Outgoing(_) | Phase::Ending => {}
+        }
+    }
+
+    /// `alter_handover_state` ended, for a restarted or a moved instance.
+    pub(super) fn restore_ended(&mut self, child: &ChildId, answer: HostAnswer) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        if matches!(local.phase, Phase::Incoming(_)) {
+            return self.incoming_altered(child, answer);
+        }
+        if let Err(failure) = split(answer) {
+            // It runs, but without what it had: that is told, not hidden (R8).
+            self.report_own_loss(child);
+            self.crashed(child, &failure.message);
+            return;
+        }
+        self.activate(child);
+    }
+
+    /// The instance is the child from now on.
+    pub(super) fn activate(&mut self, child: &ChildId) {
+        let since_ms = self.unix_ms();
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        local.phase = Phase::Active;
+        local.since_ms = since_ms;
+        let (token, instance, has_run) = (local.token, local.instance, local.has_run);
+        let waiters = std::mem::take(&mut local.waiters);
+        self.publish_local(child);
+        if self.hooks.wants(HookName::RegistryPidInserted) || self.hooks.wants(HookName::ChildProcessPidUpdated) {
+            self.tell_own_row(child);
+        }
+        if self.hooks.wants(HookName::PostChildrenStart) {
+            self.hooks.started.push(json!({"id": child, "node": self.me.name, "epoch": token.epoch, "result": "ok"}));
+        }
+        self.answer_waiters_started(child, waiters);
+        if has_run {
+            let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);
+            if let Some(local) = self.locals.get_mut(child) {
+                local.body = Some(number);
+            }
+        }
+        self.instance_free(child);
+        self.mark_dirty(child);
+    }
+
+    fn tell_own_row(&mut self, child: &ChildId) {
+        let me = self.me.clone();
+        let row = self
+            .registry
+            .get(child.as_str())
+            .and_then(|entry| entry.holders.iter().find(|holder| holder.node == me))
+            .map(|holder| holder.row.clone());
+        if let Some(row) = row {
+            let is_restarted = self.locals.get(child).is_some_and(|local| !local.restarts.is_empty());
+            let change = is_restarted.then_some(HookName::ChildProcessPidUpdated);
+            self.tell_row(child, &me, &row, change);
+        }
+    }
+
+    fn start_failed(&mut self, child: &ChildId, failure: &HostFailure) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        if !matches!(local.phase, Phase::Starting { is_first: true, .. }) {
+            self.crashed(child, &failure.message);
+            return;
+        }
+        let waiters = std::mem::take(&mut local.waiters);
+        let kind = match failure.kind {
+            Some(ErrorKind::HostTimeout) => {
+                // One that timed out stays wanted, unless it is rolled back (R1).
+                self.crashed(child, &failure.message);
+                self.answer_waiters_failed(child, waiters, ErrorKind::HostTimeout, &failure.message);
+                return;
+            }
+            Some(_) | None => ErrorKind::StartFailed,
+        };
+        if self.hooks.wants(HookName::PostChildrenStart) {
+            let started = json!({"id": child, "node": self.me.name, "result": "error", "message": failure.message});
+            self.hooks.started.push(started);
+        }
+        // A failed first start wants nothing (R1).
+        let request = self.wanted_request(child);
+        self.discard_instance(child);
+        self.remove_local(child);
+        self.write_wanted(child, None, request);
+        self.drop_row(child, None);
+        self.answer_waiters_failed(child, waiters, kind, &failure.message);
+    }
+
+    /// The instance ended against its will.
+    pub(super) fn crashed(&mut self, child: &ChildId, why: &str) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let restore = match &local.phase {
+            Phase::Starting { .. } | Phase::Active => None,
+            Phase::Outgoing(outgoing) if outgoing.is_past_freeze() => {
+                // Its state is taken; the move decides.
+                return;
+            }
+            Phase::Outgoing(_) => None,
+            Phase::Resting { .. } | Phase::Quarantined { .. } | Phase::Incoming(_) | Phase::Ending => return,
+        };
+        let policy = local.spec.restart;
+        self.leave_move(child);
+        self.discard_instance(child);
+        if policy == RestartPolicy::Temporary {
+            self.final_exit(child);
+            return;
+        }
+        self.rest(child, why, restore);
+    }
+
+    /// Plans the next start of a child without an instance, or quarantines it.
+    pub(super) fn rest(&mut self, child: &ChildId, why: &str, restore: Option<Payload>) {
+        let (window, limit, now) = (self.settings.restart_window, self.settings.max_restarts, self.now);
+        let (first, longest) = self.settings.backoff;
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        local.restarts.retain(|&at| now.since(at) < window);
+        let count = u32::try_from(local.restarts.len()).unwrap_or(u32::MAX);
+        if count >= limit {
+            local.phase = Phase::Quarantined { restarts: count };
+            let waiters = std::mem::take(&mut local.waiters);
+            self.publish_local(child);
+            let message = format!("{count} restarts within {} ms; the last: {why}", window.as_millis());
+            self.answer_waiters_failed(child, waiters, ErrorKind::RestartLimit, &message);
+            self.return_inbox(child, None);
+            let node = self.me.name.clone();
+            self.fire(HookName::ChildQuarantined, || json!({"child_id": child, "node": node, "restarts": count}));
+            return;
+        }
+        local.restarts.push(now);
+        local.phase = Phase::Resting { restore };
+        let pause = first.saturating_mul(1 << count.min(20)).min(longest);
+        self.publish_local(child);
+        self.timers.arm(TimerKey::Restart(child.clone()), now + pause);
+    }
+
+    /// The pause after a crash is over.
+    pub(super) fn restart_if_due(&mut self, child: &ChildId) {
+        if self.timers.is_armed(&TimerKey::Restart(child.clone())) {
+            return;
+        }
+        let transfer = self.next_transfer();
+        self.numbers.instance += 1;
+        let instance = InstanceId(self.numbers.instance);
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let Phase::Resting { restore } = &mut local.phase else {
+            return;
+        };
+        let restore = restore.take();
+        self.counters.restarts += 1;
+        local.token.transfer = transfer;
+        local.instance = instance;
+        local.phase = Phase::Starting { reason: StartReason::Restart, restore, is_first: false };
+        self.instances.insert(instance, child.clone());
+        self.publish_local(child);
+        self.start_instance(child, StartReason::Restart, CALLBACK_LIMIT);
+    }
+
+    /// The body ended.
+    pub(super) fn body_ended(&mut self, child: &ChildId, answer: HostAnswer) {
+        let Some(local) = self.locals.get(child) else {
+            return;
+        };
+        match &local.phase {
+            // It was asked to return.
+            Phase::Outgoing(_) => self.outgoing_progress(child),
+            Phase::Active => match split(answer) {
+                Ok(_) => self.exited(child, None),
+                Err(failure) => self.exited(child, Some(failure.message)),
+            },
+            Phase::Starting { .. }
+            | Phase::Resting { .. }
+            | Phase::Quarantined { .. }
+            | Phase::Incoming(_)
+            | Phase::Ending => {}
+        }
+    }
+
+    /// The instance ends of its own accord: normally, or as a crash.
+    fn exited(&mut self, child: &ChildId, crash: Option<String>) {
+        let Some(local) = self.locals.get(child) else {
+            return;
+        };
+        let policy = local.spec.restart;
+        match (crash, policy) {
+            (Some(why), _) => {
+                self.tell_failure(child, "run", &why);
+                self.crashed(child, &why);
+            }
+            (None, RestartPolicy::Permanent) => self.crashed(child, "it returned"),
+            (None, RestartPolicy::Transient | RestartPolicy::Temporary) => self.final_exit(child),
+        }
+    }
+
+    /// The child is over (R21).
+    fn final_exit(&mut self, child: &ChildId) {
+        let request = self.wanted_request(child);
+        self.write_wanted(child, None, request);
+        self.stop_local(child, StopReason::Stopped);
+    }
+
+    /// What an instance does through its `ctx`.
+    pub(super) fn instance_event(&mut self, instance: InstanceId, event: InstanceEvent) {
+        if event == InstanceEvent::RetentionHandled {
+            self.retention_handled(instance);
+            return;
+        }
+        let Some(child) = self.instances.get(&instance).cloned() else {
+            return;
+        };
+        let is_current = self.locals.get(&child).is_some_and(|local| {
+            local.instance == instance && matches!(local.phase, Phase::Active | Phase::Outgoing(_))
+        });
+        if !is_current {
+            return;
+        }
+        match event {
+            InstanceEvent::Exit(crash) => self.exited(&child, crash),
+            InstanceEvent::StopSelf => self.final_exit(&child),
+            InstanceEvent::RetentionHandled => {}
+        }
+    }
+
+    /// A message was handled.
+    pub(super) fn handle_ended(
+        &mut self,
+        child: &ChildId,
+        origin: &NodeRef,
+        id: u64,
+        wants_reply: bool,
+        answer: HostAnswer,
+    ) {
+        let is_fatal = matches!(answer, HostAnswer::Failed(_))
+            && self.locals.get(child).is_some_and(|local| local.spec.on_error == OnError::Restart);
+        self.answer_message(child, origin, id, wants_reply, answer);
+        if is_fatal {
+            self.crashed(child, "`handle` failed and the spec asks for a restart");
+        } else {
+            self.instance_free(child);
+        }
+    }
+
+    /// The instance has nothing in flight: it goes on with what waits.
+    pub(super) fn instance_free(&mut self, child: &ChildId) {
+        loop {
+            let Some(local) = self.locals.get_mut(child) else {
+                return;
+            };
+            match &local.phase {
+                Phase::Active => {}
+                Phase::Outgoing(_) => return self.outgoing_progress(child),
+                Phase::Starting { .. }
+                | Phase::Resting { .. }
+                | Phase::Quarantined { .. }
+                | Phase::Incoming(_)
+                | Phase::Ending => return,
+            }
+            if local.call.is_some() {
+                return;
+            }
+            match local.inbox.pop_front() {
+                None => return,
+                // Its caller has given up: it is not handled at all.
+                Some(Work::Message { deadline, .. }) if deadline <= self.now => {}
+                Some(Work::Message { origin, id, message, chain, wants_reply, .. }) => {
+                    let purpose = Purpose::Handle { origin, id, wants_reply };
+                    self.occupy(child, HostRequest::Handle { message, chain }, CALLBACK_LIMIT, purpose);
+                    return;
+                }
+                Some(Work::Conflict { from, loser, state }) => {
+                    let purpose = Purpose::Resolve { from, loser };
+                    self.occupy(child, HostRequest::ResolveConflict(state), SHORT_CALLBACK, purpose);
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Comparing what is wanted with the members, and passing on the last words of gone ones (R1, R2).
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::registry::{BUCKETS, Holder, bucket_of};
+use super::{Engine, Lane, TimerKey, setup};
+use crate::ids::{ChildId, Epoch, NodeRef};
+use crate::observe::HookName;
+use crate::wire::{InstanceRow, Message, Stage, Wanted};
+
+/// Entries in one message.
+const CHUNK: usize = 256;
+/// A term further ahead than this of our own clock is not believed (R4): one day, in seconds.
+const MAX_TERM_AHEAD: u64 = 86_400;
+/// A tombstone younger than this is kept: no older start can still be under way after it.
+const TOMBSTONE_AGE: Duration = Duration::from_secs(60);
+/// Tombstones looked at in one turn.
+const TOMBSTONES_PER_TURN: usize = 4096;
+
+impl Engine {
+    /// Believes a term, unless it is absurd.
+    pub(super) fn note_term(&mut self, term: u64) {
+        if term <= self.unix_ms() / 1000 + MAX_TERM_AHEAD {
+            self.term = self.term.max(term);
+        }
+    }
+
+    pub(super) fn note_epoch(&mut self, epoch: Epoch) {
+        self.note_term(epoch.0 >> setup::TERM_SHIFT);
+    }
+
+    /// Merges a wanted entry from a member.
+    pub(super) fn learn_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted) {
+        self.note_epoch(wanted.epoch);
+        let was_stopped = self
+            .registry
+            .get(child.as_str())
+            .is_some_and(|entry| entry.wanted.as_ref().is_some_and(|known| known.spec.is_none()));
+        let is_spec = wanted.spec.is_some();
+        let is_heal = !self.membership.peers.contains_key(author) && *author != self.me;
+        if !self.registry.merge_wanted(child, author, wanted, self.now.0) {
+            return;
+        }
+        if was_stopped && is_spec && is_heal {
+            self.fire(HookName::StopUndone, || json!({"child_id": child}));
+        }
+        self.row_changed(child);
+    }
+
+    /// The slow comparison: members whose wanted hash differs get our buckets; old tombstones go.
+    pub(super) fn compare_wanted(&mut self) {
+        let interval = self.strategies.synchronization.sync_interval();
+        self.timers.arm(TimerKey::Sync, self.now + interval);
+        let hash = self.registry.wanted_hash();
+        let different: Vec<NodeRef> = self
+            .membership
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.status.as_ref().is_some_and(|status| status.wanted_hash != hash))
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in different {
+            self.send_buckets(&node);
+        }
+        self.forget_old_tombstones();
+    }
+
+    pub(super) fn send_buckets(&mut self, to: &NodeRef) {
+        let buckets = self.registry.buckets().to_vec();
+        self.send_ctl(to, &Message::WantedBuckets(buckets));
+    }
+
+    pub(super) fn buckets_received(&mut self, from: &NodeRef, buckets: &[u64]) {
+        if buckets.len() != BUCKETS {
+            return;
+        }
+        let own = self.registry.buckets();
+        let different: Vec<u16> = (0..BUCKETS).filter(|&at| own[at] != buckets[at]).map(|at| at as u16).collect();
+        let wants_answer = !different.is_empty();
+        self.send_wanted(from, different, wants_answer);
+    }
+
+    /// Sends our entries of some buckets. The last message names the buckets.
+    fn send_wanted(&mut self, to: &NodeRef, buckets: Vec<u16>, wants_answer: bool) {
+        let mut is_asked = [false; BUCKETS];
+        for &bucket in &buckets {
+            if let Some(slot) = is_asked.get_mut(usize::from(bucket)) {
+                *slot = true;
+            }
+        }
+        let mut messages = Vec::new();
+        let mut entries = Vec::new();
+        if !buckets.is_empty() {
+            for (child, entry) in self.registry.iter() {
+                if let (Some(wanted), Some(author)) = (&entry.wanted, &entry.author)
+                    && is_asked[bucket_of(child)]
+                {
+                    entries.push((child.clone(), author.clone(), wanted.clone()));
+                    if entries.len() >= CHUNK {
+                        let entries = std::mem::take(&mut entries);
+                        messages.push(Message::WantedPush { buckets: Vec::new(), entries, wants_answer: false });
+                    }
+                }
+            }
+        }
+        messages.push(Message::WantedPush { buckets, entries, wants_answer });
+        // One lane keeps the order in production; where it is lost, the next comparison finds the rest.
+        for message in &messages {
+            self.send(to, Lane::Bulk, message);
+        }
+    }
+
+    pub(super) fn wanted_received(
+        &mut self,
+        from: &NodeRef,
+        buckets: &[u16],
+        entries: Vec<(ChildId, NodeRef, Wanted)>,
+        wants_answer: bool,
+    ) {
+        for (child, author, wanted) in entries {
+            self.learn_wanted(&child, &author, wanted);
+        }
+        if wants_answer {
+            self.send_wanted(from, buckets.to_vec(), false);
+            // What is here now is what the sender had: ask for its hash to see that nothing was missed.
+            self.send_status(from, true);
+        } else if buckets.is_empty() || self.is_wanted_equal(from) {
+            self.wanted_agreed(from);
+        } else {
+            self.send_status(from, true);
+        }
+    }
+
+    fn is_wanted_equal(&self, node: &NodeRef) -> bool {
+        let hash = self.registry.wanted_hash();
+        self.membership
+            .member(node)
+            .and_then(|peer| peer.status.as_ref())
+            .is_some_and(|status| status.wanted_hash == hash)
+    }
+
+    /// Our wanted children were compared with this member's.
+    pub(super) fn wanted_agreed(&mut self, node: &NodeRef) {
+        let now = self.now;
+        if let Some(peer) = self.membership.peers.get_mut(node) {
+            peer.is_wanted_synced = true;
+            peer.agreed_at = now;
+        }
+        self.check_settled();
+    }
+
+    /// Tombstones go once no member can still have the start they buried.
+    fn forget_old_tombstones(&mut self) {
+        let is_everybody_here = self.membership.gone.is_empty() && self.membership.departed.is_empty();
+        let agreed = self.membership.peers.values().filter(|peer| peer.is_member()).map(|peer| peer.agreed_at).min();
+        if !is_everybody_here {
+            return;
+        }
+        let agreed_us = agreed.unwrap_or(self.now).0;
+        let horizon = agreed_us.saturating_sub(TOMBSTONE_AGE.as_micros() as u64);
+        let old: Vec<ChildId> = self
+            .registry
+            .iter()
+            .filter(|(child, entry)| {
+                entry.wanted.as_ref().is_some_and(|wanted| wanted.spec.is_none())
+                    && entry.stopped_at < horizon
+                    && entry.holders.is_empty()
+                    && !self.locals.contains_key(*child)
+            })
+            .map(|(child, _)| child.clone())
+            .take(TOMBSTONES_PER_TURN)
+            .collect();
+        for child in old {
+            self.registry.forget_tombstone(&child);
+        }
+    }
+
+    /// A member knows more of a gone one's log than we do.
+    pub(super) fn pull_departed(&mut self, from: &NodeRef, gone: &NodeRef, known: u64) {
+        self.send_ctl(from, &Message::PullDeparted(gone.clone(), known));
+    }
+
+    pub(super) fn pull_departed_received(&mut self, from: &NodeRef, gone: &NodeRef, known: u64) {
+        let Some(&seq) = self.membership.departed.get(gone) else {
+            return;
+        };
+        if seq <= known {
+            return;
+        }
+        let rows: Vec<(ChildId, InstanceRow)> = self
+            .registry
+            .iter()
+            .filter_map(|(child, entry)| {
+                let holder = entry.holders.iter().find(|holder| holder.is_departed && holder.node == *gone)?;
+                Some((child.clone(), holder.row.clone()))
+            })
+            .collect();
+        self.send(from, Lane::Bulk, &Message::Departed { node: gone.clone(), seq, rows });
+    }
+
+    pub(super) fn departed_received(&mut self, gone: &NodeRef, seq: u64, rows: Vec<(ChildId, InstanceRow)>) {
+        match self.membership.departed.get_mut(gone) {
+            Some(known) if *known < seq => *known = seq,
+            Some(_) | None => return,
+        }
+        for (child, row) in rows {
+            self.note_epoch(row.token.epoch);
+            let entry = self.registry.entry(&child);
+            let is_adopted = entry.active_holder().is_some_and(|holder| holder.row.token.epoch > row.token.epoch);
+            match entry.holder_mut(gone) {
+                Some(holder) => holder.row = row,
+                None if is_adopted => {}
+                None => {
+                    let node = gone.clone();
+                    entry.holders.push(Holder { node, row, is_departed: true, gone_after: None });
+                }
+            }
+            self.mark_dirty(&child);
+        }
+        self.check_settled();
+    }
+
+    /// Turns the rows of a node that left the view into its last words.
+    pub(super) fn depart(&mut self, node: &NodeRef, known_seq: u64) {
+        self.depart_given(node);
+        let held: Vec<ChildId> = self
+            .registry
+            .iter()
+            .filter(|(_, entry)| entry.holders.iter().any(|holder| holder.node == *node))
+            .map(|(child, _)| child.clone())
+            .collect();
+        let mut is_remembered = false;
+        for child in held {
+            let Some(entry) = self.registry.get_mut(&child) else {
+                continue;
+            };
+            let successor = entry.active_holder().filter(|holder| holder.node != *node).map(|holder| holder.row.token);
+            entry.holders.retain_mut(|holder| {
+                if holder.node != *node {
+                    return true;
+                }
+                holder.is_departed = true;
+                holder.gone_after = None;
+                holder.row.stage != Stage::Incoming && successor.is_none_or(|token| token < holder.row.token)
+            });
+            is_remembered |= entry.holders.iter().any(|holder| holder.node == *node);
+            self.row_changed(&child);
+        }
+        if is_remembered {
+            self.membership.departed.insert(node.clone(), known_seq);
+        }
+    }
+
+    /// Forgets gone members whose children are all adopted or stopped.
+    pub(super) fn forget_adopted(&mut self) {
+        if self.membership.departed.is_empty() {
+            return;
+        }
+        let mut needed = std::collections::BTreeSet::new();
+        for (_, entry) in self.registry.iter() {
+            for holder in entry.holders.iter().filter(|holder| holder.is_departed) {
+                needed.insert(holder.node.clone());
+            }
+        }
+        self.membership.departed.retain(|node, _| needed.contains(node));
+    }
+}

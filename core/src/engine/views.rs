@@ -1,0 +1,338 @@
+//! Who is there: statuses, the debounced view, and agreement on it. The idea is told in `membership`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::membership::{Peer, View};
+use super::{Effect, Engine, HubStatus, TimerKey};
+use crate::error::{Error, ErrorKind};
+use crate::ids::NodeRef;
+use crate::observe::HookName;
+use crate::swim::Evidence;
+use crate::wire::{Header, MemberInfo, Message, Status};
+
+/// Between tries to agree on a view.
+const AGREE_AGAIN: Duration = Duration::from_millis(150);
+/// Between heartbeats of a settled hub. Liveness is SWIM's business; this only repairs.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+impl Engine {
+    pub(super) fn node_up(&mut self, node: NodeRef) {
+        if node == self.me {
+            return;
+        }
+        self.membership.gone.remove(&node);
+        self.membership.peers.entry(node.clone()).or_default();
+        self.send_status(&node, true);
+        self.arm_heartbeat();
+    }
+
+    pub(super) fn node_down(&mut self, node: &NodeRef, evidence: Evidence) {
+        if !self.membership.peers.contains_key(node) {
+            return;
+        }
+        self.membership.gone.insert(node.clone(), evidence);
+        match evidence {
+            // Nothing of it can still act: no reason to wait (R14).
+            Evidence::Refused | Evidence::Left => self.apply_view(),
+            Evidence::Suspected | Evidence::Replaced => self.view_changes(),
+        }
+    }
+
+    /// A view change is due after the debounce.
+    fn view_changes(&mut self) {
+        if !self.timers.is_armed(&TimerKey::ViewChange) {
+            self.timers.arm(TimerKey::ViewChange, self.now + self.settings.view_debounce);
+        }
+    }
+
+    /// Our own record changed.
+    pub(super) fn info_changed(&mut self) {
+        self.info.version += 1;
+        self.view_changes();
+    }
+
+    fn own_status(&self, to: &NodeRef, wants_answer: bool) -> Status {
+        Status {
+            info: self.info.clone(),
+            fingerprint: self.settings.fingerprint.clone(),
+            view_hash: self.membership.view.hash,
+            seq: self.log.seq,
+            acked_seq: self.membership.peers.get(to).map_or(0, |peer| peer.known_seq),
+            wanted_hash: self.registry.wanted_hash(),
+            departed: self.membership.departed.iter().map(|(node, seq)| (node.clone(), *seq)).collect(),
+            term: self.term,
+            wants_answer,
+            started_ms: self.wall_ms,
+        }
+    }
+
+    pub(super) fn send_status(&mut self, to: &NodeRef, wants_answer: bool) {
+        let status = self.own_status(to, wants_answer);
+        self.send_ctl(to, &Message::Status(Box::new(status)));
+    }
+
+    fn send_status_to_all(&mut self, wants_answer: bool) {
+        let nodes: Vec<NodeRef> = self.membership.peers.keys().cloned().collect();
+        for node in nodes {
+            self.send_status(&node, wants_answer);
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self) {
+        let is_settled = self.membership.is_settled;
+        let lacks_status = self.membership.peers.values().any(|peer| peer.status.is_none());
+        self.send_status_to_all(!is_settled);
+        if !is_settled {
+            self.compare_with_unsynced();
+        }
+        let pause = if is_settled && !lacks_status { HEARTBEAT } else { AGREE_AGAIN };
+        self.timers.arm(TimerKey::Status, self.now + pause);
+        self.forget_refused_moves();
+    }
+
+    pub(super) fn arm_heartbeat(&mut self) {
+        self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
+        let interval = self.strategies.synchronization.sync_interval();
+        self.timers.arm_earlier(TimerKey::Sync, self.now + interval);
+    }
+
+    fn compare_with_unsynced(&mut self) {
+        let unsynced: Vec<NodeRef> = self
+            .membership
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_member() && !peer.is_wanted_synced)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in unsynced {
+            self.send_buckets(&node);
+        }
+    }
+
+    pub(super) fn status_received(&mut self, from: &NodeRef, header: Header, status: Status) {
+        let Some(peer) = self.membership.peers.get(from) else {
+            return;
+        };
+        if peer.started_ms != 0 && peer.started_ms < header.from_start {
+            // The hub was started again on the same node: what we knew was another hub.
+            self.membership.gone.insert(from.clone(), Evidence::Left);
+            self.apply_view();
+            self.membership.gone.remove(from);
+            self.membership.peers.insert(from.clone(), Peer::default());
+        }
+        if let Some(option) = self.different_option(&status) {
+            self.strategy_differs(from, &status, &option);
+            return;
+        }
+        self.note_term(status.term);
+        let is_wanted_equal = status.wanted_hash == self.registry.wanted_hash();
+        let (now, view_hash) = (self.now, self.membership.view.hash);
+        let Some(peer) = self.membership.peers.get_mut(from) else {
+            return;
+        };
+        if peer.status.is_some() && peer.status_number >= header.number {
+            return;
+        }
+        peer.status_number = header.number;
+        peer.started_ms = header.from_start;
+        let is_new_info = peer.status.as_ref().is_none_or(|known| known.info != status.info);
+        let is_first = peer.status.is_none();
+        let had_agreed = peer.status.as_ref().is_some_and(|known| known.view_hash == view_hash);
+        let agrees = status.view_hash == view_hash;
+        let lacks_log = peer.known_seq < status.seq;
+        if is_wanted_equal {
+            peer.is_wanted_synced = true;
+            peer.agreed_at = now;
+        }
+        let (acked, wants_answer, departed) = (status.acked_seq, status.wants_answer, status.departed.clone());
+        peer.status = Some(status);
+        self.ack_received(from, acked);
+        if wants_answer {
+            self.send_status(from, false);
+        }
+        if is_first {
+            self.send_buckets(from);
+        }
+        if is_new_info {
+            self.view_changes();
+        }
+        if lacks_log {
+            self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
+        }
+        for (gone, seq) in departed {
+            if self.membership.departed.get(&gone).is_some_and(|known| *known < seq) {
+                let known = self.membership.departed.get(&gone).copied().unwrap_or(0);
+                self.pull_departed(from, &gone, known);
+            }
+        }
+        if agrees && !had_agreed {
+            self.moves_unblocked(from);
+        }
+        self.check_settled();
+    }
+
+    /// The first option of ours that a peer's hub is configured with differently.
+    fn different_option(&self, status: &Status) -> Option<String> {
+        let own = &self.settings.fingerprint;
+        if *own == status.fingerprint {
+            return None;
+        }
+        let theirs: BTreeMap<_, _> = status.fingerprint.iter().map(|(option, value)| (option, value)).collect();
+        let different = own.iter().find(|(option, value)| theirs.get(option) != Some(&value));
+        Some(different.map_or_else(
+            || "the sets of options differ".to_owned(),
+            |(option, value)| {
+                let their = theirs.get(option).map_or("nothing", |value| value.as_str());
+                format!("`{option}` is `{value}` on {} and `{their}` on the other", self.me.name)
+            },
+        ))
+    }
+
+    fn strategy_differs(&mut self, from: &NodeRef, status: &Status, option: &str) {
+        let is_ours_older = (self.wall_ms, &self.me) < (status.started_ms, from);
+        let was_member = self.membership.member(from).is_some();
+        if let Some(peer) = self.membership.peers.get_mut(from) {
+            peer.is_refused = true;
+            peer.started_ms = status.started_ms;
+        }
+        if was_member {
+            self.apply_view();
+        }
+        if is_ours_older {
+            self.send_ctl(from, &Message::StrategyMismatch(option.to_owned()));
+        }
+    }
+
+    /// A hub that was here before us is configured differently: this one must not run (api.md §1).
+    pub(super) fn strategy_refused(&mut self, from: &NodeRef, why: String) {
+        if !self.is_alone() {
+            return;
+        }
+        self.is_ended = true;
+        let error = Error::new(ErrorKind::StrategyMismatch, "join", why).with_node(from.name.as_str());
+        self.effects.push(Effect::Refused(error));
+    }
+
+    /// Acts on the net changes of the members since the last view.
+    pub(super) fn apply_view(&mut self) {
+        self.timers.disarm(&TimerKey::ViewChange);
+        let mut infos: BTreeMap<NodeRef, MemberInfo> = self
+            .membership
+            .peers
+            .iter()
+            .filter(|(node, peer)| peer.is_member() && !self.membership.gone.contains_key(*node))
+            .filter_map(|(node, peer)| Some((node.clone(), peer.status.as_ref()?.info.clone())))
+            .collect();
+        infos.insert(self.me.clone(), self.info.clone());
+        let gone = std::mem::take(&mut self.membership.gone);
+        let next = View::new(self.membership.view.number + 1, infos);
+        let before = &self.membership.view;
+        let is_changed = before.hash != next.hash || before.number == 0;
+        let removed: Vec<NodeRef> = before.members.keys().filter(|node| !next.contains(node)).cloned().collect();
+        let added: Vec<NodeRef> =
+            next.members.keys().filter(|node| !before.contains(node) && **node != self.me).cloned().collect();
+        if is_changed {
+            self.tell_view("pre", &removed, &added);
+            self.membership.view = next;
+            self.membership.is_settled = false;
+        }
+        for node in &removed {
+            let evidence = gone.get(node).copied().unwrap_or(Evidence::Left);
+            self.member_gone(node, evidence);
+        }
+        for node in gone.keys() {
+            self.membership.peers.remove(node);
+            self.timers.disarm(&TimerKey::Pull(node.clone()));
+        }
+        if !is_changed {
+            return;
+        }
+        for node in &added {
+            self.membership.departed.remove(node);
+        }
+        self.tell_view("post", &removed, &added);
+        self.send_status_to_all(true);
+        self.timers.arm(TimerKey::Status, self.now + AGREE_AGAIN);
+        self.plan_requests_again();
+        self.moves_unblocked_all();
+        self.sweep = Some(self.registry.len());
+        self.arm_reconcile();
+        self.check_settled();
+    }
+
+    fn member_gone(&mut self, node: &NodeRef, evidence: Evidence) {
+        let known_seq = self.membership.peers.get(node).map_or(0, |peer| peer.known_seq);
+        self.depart(node, known_seq);
+        self.moves_lose(node, evidence);
+        self.messages_lose(node);
+        self.requests_lose(node);
+    }
+
+    fn tell_view(&mut self, when: &str, removed: &[NodeRef], added: &[NodeRef]) {
+        let is_before = when == "pre";
+        for (nodes, event, before, after) in [
+            (removed, "nodedown", HookName::PreClusterLeave, HookName::PostClusterLeave),
+            (added, "nodeup", HookName::PreClusterJoin, HookName::PostClusterJoin),
+        ] {
+            for node in nodes {
+                let name = &node.name;
+                self.fire(if is_before { before } else { after }, || json!({ "node": name }));
+                if !is_before {
+                    self.fire(HookName::PreNodesRedistribution, || json!({"event": event, "node": name}));
+                    self.hooks.redistributions.push((event, name.clone()));
+                }
+            }
+        }
+    }
+
+    /// Notices when the view becomes settled: everything may act on it now.
+    pub(super) fn check_settled(&mut self) {
+        if self.membership.is_settled || !self.membership.compute_settled(&self.me) {
+            return;
+        }
+        self.membership.is_settled = true;
+        self.sweep = Some(self.registry.len());
+        self.arm_reconcile();
+        self.starts_unparked();
+        self.timers.arm(TimerKey::Status, self.now + HEARTBEAT);
+    }
+
+    /// A member's hub ends: it has given everything away.
+    pub(super) fn leave_received(&mut self, from: &NodeRef) {
+        self.send_ctl(from, &Message::LeaveAck);
+        self.send_frames();
+        let Some(peer) = self.membership.peers.get_mut(from) else {
+            return;
+        };
+        if peer.is_refused {
+            return;
+        }
+        peer.is_refused = true;
+        self.membership.gone.insert(from.clone(), Evidence::Left);
+        let started_ms = peer.started_ms;
+        self.apply_view();
+        // The node is still up: a hub may start there again.
+        let peer = self.membership.peers.entry(from.clone()).or_default();
+        peer.started_ms = started_ms;
+        peer.is_refused = true;
+    }
+
+    pub(super) fn publish_status(&mut self) {
+        let status = HubStatus {
+            members: self.membership.others(&self.me).cloned().collect(),
+            is_locked: self.moves.open > 0,
+            is_partitioned: false,
+        };
+        if status != self.status {
+            if status.is_locked != self.status.is_locked {
+                let locked = status.is_locked;
+                self.fire(HookName::PriorityStateUpdated, || json!({ "locked": locked }));
+            }
+            self.status = status.clone();
+            self.effects.push(Effect::Status(status));
+        }
+    }
+}

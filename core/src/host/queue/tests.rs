@@ -1,0 +1,128 @@
+use std::sync::Arc;
+use std::thread;
+
+use super::*;
+use crate::hub::inputs::{self, DriverInput, InputReceiver};
+use crate::ids::ChildId;
+use crate::observe::HookName;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn queue() -> (HostQueue, InputReceiver) {
+    let (sender, receiver) = inputs::channel();
+    (HostQueue::new(sender), receiver)
+}
+
+fn call(number: u64, request: HostRequest) -> HostCall {
+    HostCall {
+        number: CallNumber(number),
+        instance: InstanceId(1),
+        child: ChildId::new("c").unwrap(),
+        deadline: Timestamp::NEVER,
+        request,
+    }
+}
+
+fn message() -> HostRequest {
+    HostRequest::Handle {
+        message: Payload::default(),
+        chain: Arc::new([]),
+    }
+}
+
+fn hook() -> HookEvent {
+    HookEvent {
+        name: HookName::ChildFailed,
+        payload: serde_json::json!({}),
+    }
+}
+
+fn number(item: Option<HostItem>) -> u64 {
+    match item {
+        Some(HostItem::Call(call)) => call.number.0,
+        other => panic!("expected a call, not {other:?}"),
+    }
+}
+
+#[test]
+fn calls_are_pushed_then_they_come_in_order() {
+    let (queue, _inputs) = queue();
+    for n in 1..=3 {
+        queue.push_call(call(n, message()));
+    }
+    assert_eq!(queue.len(), 3);
+    assert_eq!(number(queue.try_next()), 1);
+    assert_eq!(number(queue.next(PATIENCE)), 2);
+    assert_eq!(number(queue.next_call(PATIENCE)), 3);
+    assert!(queue.next(Duration::from_millis(1)).is_none());
+}
+
+#[test]
+fn thread_waits_then_a_call_or_a_hook_wakes_it() {
+    let (queue, _inputs) = queue();
+    for is_hook in [false, true] {
+        let puller = queue.clone();
+        let thread = thread::spawn(move || puller.next(PATIENCE));
+        if is_hook {
+            queue.push_hook(hook());
+        } else {
+            queue.push_call(call(1, message()));
+        }
+        let item = thread.join().unwrap().unwrap();
+        assert_eq!(matches!(item, HostItem::Hook(_)), is_hook);
+    }
+}
+
+#[test]
+fn r17_host_pulls_too_slowly_then_messages_are_refused_and_stops_are_not() {
+    let (queue, inputs) = queue();
+    for n in 0..MAX_WAITING_CALLS as u64 {
+        queue.push_call(call(n, message()));
+    }
+    queue.push_call(call(77, message()));
+    match inputs.receiver.try_recv() {
+        Ok(DriverInput::Engine(Input::HostDone(number, HostAnswer::Failed(failure)))) => {
+            assert_eq!(number, CallNumber(77));
+            assert_eq!(failure.kind, Some(ErrorKind::Overloaded));
+        }
+        other => panic!("expected a refusal, not {other:?}"),
+    }
+    queue.push_call(call(78, HostRequest::Discard));
+    assert_eq!(queue.len(), MAX_WAITING_CALLS + 1);
+}
+
+#[test]
+fn hooks_overflow_then_they_are_dropped_and_counted_and_calls_go_on() {
+    let (queue, _inputs) = queue();
+    for _ in 0..MAX_WAITING_HOOKS + 5 {
+        queue.push_hook(hook());
+    }
+    assert_eq!(queue.hooks_dropped(), 5);
+    for n in 0..200 {
+        queue.push_call(call(n, message()));
+    }
+    let served: Vec<bool> = (0..200)
+        .map(|_| matches!(queue.try_next(), Some(HostItem::Hook(_))))
+        .collect();
+    let hooks = served.iter().filter(|is_hook| **is_hook).count();
+    assert!((1..=10).contains(&hooks), "{hooks} hooks among 200 items");
+}
+
+#[test]
+fn queue_closes_then_every_thread_hears_of_it_after_what_waited() {
+    let (queue, _inputs) = queue();
+    queue.push_call(call(1, message()));
+    queue.close();
+    assert_eq!(number(queue.next(PATIENCE)), 1);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let puller = queue.clone();
+            thread::spawn(move || puller.next(PATIENCE))
+        })
+        .collect();
+    for thread in threads {
+        assert!(matches!(thread.join().unwrap(), Some(HostItem::Closed)));
+    }
+}

@@ -1,0 +1,332 @@
+//! Who may have a name (R13).
+//!
+//! Each side of a new link says hello and judges the other. A name is taken when another incarnation holds it
+//! and answers a probe; the probe goes over this node's link and through other members, so that a node that
+//! has no link to the holder does not give its name away. Without an answer in time, or anybody to ask, the
+//! newcomer replaces the holder. One with a lower incarnation (a clock was set back) is told a rank above
+//! the holder's and takes it, which makes it the later one for every member.
+
+use std::time::Duration;
+
+use foca::{Member, State};
+
+use super::identity::{Condition, Id, Record};
+use super::timers::Due;
+use super::wire::{Hello, Message};
+use super::{Evidence, Step, Swim, SwimEffect};
+use crate::ids::{Contact, NodeRef};
+
+/// Pause before hello is said again; doubles up to [`LONGEST_HELLO_PAUSE`].
+pub(super) const FIRST_HELLO_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_HELLO_PAUSE: Duration = Duration::from_secs(8);
+/// How long the holder of a name has to answer (R13).
+const NAME_CHECK: Duration = Duration::from_millis(300);
+/// Probes within that time.
+const NAME_PROBES_COUNT: u32 = 3;
+
+/// What this node thinks of the other end of a link.
+pub(super) enum Admission {
+    /// It did not say hello yet.
+    Unknown,
+    /// Another incarnation holds its name; that one is being asked.
+    Checking(NameCheck),
+    /// It is, or was, a member.
+    Accepted,
+}
+
+/// A question to the holder of a name.
+pub(super) struct NameCheck {
+    nonce: u64,
+    holder: NodeRef,
+    newcomer: Record,
+    probes_left: u32,
+}
+
+impl Swim {
+    pub(super) fn say_hello(&mut self, peer: &NodeRef, step: &mut Step<'_>) {
+        let me = self.own_record();
+        let is_established = self.is_established;
+        let Some(link) = self.links.get_mut(peer) else {
+            return;
+        };
+        let has_heard_you = !matches!(link.admission, Admission::Unknown);
+        link.told_established = is_established;
+        let again = Due::Hello(peer.clone(), link.session);
+        self.timers.add(step.now + link.next_hello_after, again);
+        link.next_hello_after = (link.next_hello_after * 2).min(LONGEST_HELLO_PAUSE);
+        let hello = Hello {
+            me,
+            is_established,
+            has_heard_you,
+        };
+        self.send(peer, &Message::Hello(hello), step);
+    }
+
+    pub(super) fn repeat_hello(&mut self, peer: &NodeRef, session: u64, step: &mut Step<'_>) {
+        let is_due = self
+            .links
+            .get(peer)
+            .is_some_and(|link| link.session == session && !link.is_welcomed);
+        if is_due && !self.is_going() {
+            self.say_hello(peer, step);
+        }
+    }
+
+    pub(super) fn hello(&mut self, from: &NodeRef, hello: Hello, step: &mut Step<'_>) {
+        let Hello {
+            me: record,
+            is_established,
+            has_heard_you,
+        } = hello;
+        if record.id.node != *from || record.condition != Condition::Alive {
+            self.rejected_packets_count += 1;
+            return;
+        }
+        if self.leaving.is_some() {
+            self.tell_leave(from, step);
+            return;
+        }
+        let is_welcomed = self.links.get(from).is_some_and(|link| link.is_welcomed);
+        if is_welcomed && !has_heard_you && !self.is_going() {
+            // Its end of the link began anew, ours did not.
+            self.say_hello(from, step);
+        }
+        match self.final_evidence(from) {
+            None if from.name == self.me.node.name => {
+                self.settle_own_name(from, &record, is_established, step);
+            }
+            None => self.admit(record, None, step),
+            // It is on its way out; what it needs to know it knows.
+            Some(Evidence::Left) => {}
+            Some(Evidence::Replaced | Evidence::Refused | Evidence::Suspected) => {
+                self.refuse_replaced(from, step);
+            }
+        }
+    }
+
+    /// Two living nodes with this node's name. Both ends decide by the same facts, so exactly one goes: the
+    /// newcomer; of two members the one that was replaced; of two newcomers the later one.
+    fn settle_own_name(
+        &mut self,
+        from: &NodeRef,
+        record: &Record,
+        is_established: bool,
+        step: &mut Step<'_>,
+    ) {
+        let am_established = self
+            .links
+            .get(from)
+            .is_some_and(|link| link.told_established);
+        let me = self.foca.identity();
+        let am_later =
+            (me.rank, me.node.incarnation) > (record.id.rank, record.id.node.incarnation);
+        let stays = match (am_established, is_established) {
+            (true, false) => true,
+            (false, true) => false,
+            (true, true) => am_later,
+            (false, false) => !am_later,
+        };
+        if stays {
+            self.refuse(from, self.me.clone(), step);
+        }
+    }
+
+    /// Accepts a newcomer, unless another incarnation holds its name and was not `asked` yet.
+    fn admit(&mut self, newcomer: Record, asked: Option<&NodeRef>, step: &mut Step<'_>) {
+        let node = newcomer.id.node.clone();
+        let Some(link) = self.links.get_mut(&node) else {
+            return;
+        };
+        if asked.is_none()
+            && let Admission::Checking(check) = &mut link.admission
+        {
+            check.newcomer = newcomer;
+            return;
+        }
+        let holder = self
+            .known(&node.name)
+            .filter(|member| member.state() != State::Down)
+            .map(|member| member.id().clone())
+            .filter(|holder| holder.node != node && Some(&holder.node) != asked);
+        match holder {
+            Some(holder) if !self.is_surely_gone(&holder, &newcomer.id) => {
+                self.start_name_check(holder.node, newcomer, step);
+            }
+            Some(_) | None => self.accept(newcomer, 0, step),
+        }
+    }
+
+    /// Two processes cannot listen at one address.
+    fn is_surely_gone(&self, holder: &Id, newcomer: &Id) -> bool {
+        !self.links.contains_key(&holder.node) && holder.address == newcomer.address
+    }
+
+    fn start_name_check(&mut self, holder: NodeRef, newcomer: Record, step: &mut Step<'_>) {
+        let node = newcomer.id.node.clone();
+        let nonce = self.next_nonce();
+        if let Some(link) = self.links.get_mut(&node) {
+            link.admission = Admission::Checking(NameCheck {
+                nonce,
+                holder,
+                newcomer,
+                probes_left: NAME_PROBES_COUNT,
+            });
+            self.step_name_check(&node, nonce, step);
+        }
+    }
+
+    pub(super) fn step_name_check(&mut self, node: &NodeRef, nonce: u64, step: &mut Step<'_>) {
+        let Some(Admission::Checking(check)) =
+            self.links.get_mut(node).map(|link| &mut link.admission)
+        else {
+            return;
+        };
+        if check.nonce != nonce {
+            return;
+        }
+        let holder = check.holder.clone();
+        if check.probes_left > 0 {
+            check.probes_left -= 1;
+            let pause = NAME_CHECK / NAME_PROBES_COUNT;
+            self.timers
+                .add(step.now + pause, Due::NameCheck(node.clone(), nonce));
+            if self.ask_widely(&holder, nonce, step) {
+                return;
+            }
+        }
+        self.end_name_check(node, step);
+    }
+
+    /// The holder did not answer, or is gone.
+    fn end_name_check(&mut self, node: &NodeRef, step: &mut Step<'_>) {
+        if let Some(link) = self.links.get_mut(node)
+            && let Admission::Checking(check) =
+                std::mem::replace(&mut link.admission, Admission::Unknown)
+        {
+            self.admit(check.newcomer, Some(&check.holder), step);
+        }
+    }
+
+    /// An answer came: if the holder of a name was asked, the name is taken.
+    pub(super) fn name_is_alive(&mut self, holder: &NodeRef, nonce: u64, step: &mut Step<'_>) {
+        let newcomer = self.links.iter().find_map(|(node, link)| {
+            let is_asked = matches!(&link.admission,
+                Admission::Checking(check) if check.nonce == nonce && check.holder == *holder);
+            is_asked.then(|| node.clone())
+        });
+        let by = self
+            .known_active(holder)
+            .map(|member| member.id().contact());
+        if let (Some(newcomer), Some(by)) = (newcomer, by) {
+            self.refuse(&newcomer, by, step);
+        }
+    }
+
+    /// The link to this node is gone: whoever waits for its name may not have to wait any longer.
+    pub(super) fn name_holder_lost(&mut self, holder: &NodeRef, step: &mut Step<'_>) {
+        let known = self.known_active(holder).map(|member| member.id().clone());
+        let waiting: Vec<NodeRef> = self
+            .links
+            .iter()
+            .filter_map(|(node, link)| match &link.admission {
+                Admission::Checking(check) if check.holder == *holder => {
+                    let is_over = known
+                        .as_ref()
+                        .is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
+                    is_over.then(|| node.clone())
+                }
+                Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
+            })
+            .collect();
+        for node in waiting {
+            self.end_name_check(&node, step);
+        }
+    }
+
+    /// Makes a linked node a member, at `least_rank` or above.
+    pub(super) fn accept(&mut self, newcomer: Record, least_rank: u64, step: &mut Step<'_>) {
+        let mut id = newcomer.id;
+        id.rank = id.rank.max(least_rank);
+        let node = id.node.clone();
+        if let Some(known) = self.known(&node.name).map(Member::id) {
+            let least = if known.node == node {
+                known.rank
+            } else {
+                known.rank.saturating_add(1)
+            };
+            id.rank = id.rank.max(least);
+        }
+        let rank = id.rank;
+        let mut is_welcomed = false;
+        if let Some(link) = self.links.get_mut(&node) {
+            link.admission = Admission::Accepted;
+            is_welcomed = link.is_welcomed;
+        }
+        self.apply(
+            Member::new(id, newcomer.refutation, State::Alive),
+            true,
+            step,
+        );
+        if self
+            .known_active(&node)
+            .is_some_and(|member| member.state() == State::Suspect)
+        {
+            self.remind(&node, step);
+        }
+        let view_hash = self.view_hash();
+        self.send(&node, &Message::Welcome { rank, view_hash }, step);
+        if is_welcomed && self.me.node < node {
+            // Its welcome came while its name was being checked, when nothing could be exchanged yet.
+            self.send_state(&node, true, step);
+        }
+    }
+
+    /// Tells a node that its name is taken and closes the link.
+    pub(super) fn refuse(&mut self, node: &NodeRef, by: Contact, step: &mut Step<'_>) {
+        if self.links.contains_key(node) {
+            self.send(node, &Message::Taken { by }, step);
+            self.links.remove(node);
+            step.effects.push(SwimEffect::Disconnect(node.clone()));
+        }
+    }
+
+    /// A replaced incarnation came back.
+    fn refuse_replaced(&mut self, node: &NodeRef, step: &mut Step<'_>) {
+        match self.known(&node.name).map(|member| member.id().contact()) {
+            Some(by) => self.refuse(node, by, step),
+            None => step.effects.push(SwimEffect::Disconnect(node.clone())),
+        }
+    }
+
+    pub(super) fn welcomed(
+        &mut self,
+        from: &NodeRef,
+        rank: u64,
+        view_hash: u64,
+        step: &mut Step<'_>,
+    ) {
+        let Some(link) = self.links.get_mut(from) else {
+            return;
+        };
+        link.is_welcomed = true;
+        let is_accepted = link.is_accepted();
+        self.raise_rank(rank, step);
+        if !self.is_established {
+            self.is_established = true;
+            step.effects.push(SwimEffect::Welcome);
+            self.touch_members();
+        }
+        // One side is enough to begin the exchange.
+        if is_accepted && self.me.node < *from {
+            self.compare_digest(from, view_hash, step);
+        }
+    }
+
+    pub(super) fn name_taken(&mut self, by: Contact, step: &mut Step<'_>) {
+        let is_about_me = by.node.name == self.me.node.name && by.node != self.me.node;
+        if is_about_me && !self.told_name_taken {
+            self.told_name_taken = true;
+            step.effects.push(SwimEffect::NameTaken { by });
+        }
+    }
+}

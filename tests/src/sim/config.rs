@@ -1,0 +1,242 @@
+//! The swarm: each seed draws its own configuration, and which kinds of faults exist at all.
+
+use std::time::Duration;
+
+use process_hub::config::{
+    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RestartConfig,
+    Synchronization,
+};
+use process_hub::ids::HubId;
+
+use super::Options;
+use super::draw::Draw;
+use super::time::micros;
+
+/// The network of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NetworkDraw {
+    pub(crate) delay_min_us: u64,
+    pub(crate) delay_spread_us: u64,
+    pub(crate) loss_ppm: u32,
+    pub(crate) repeat_ppm: u32,
+    pub(crate) reorder_ppm: u32,
+    pub(crate) late_ppm: u32,
+    pub(crate) late_max_us: u64,
+}
+
+/// Which faults a run knows; each with probability one half.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FaultClasses {
+    pub(crate) one_way_cut: bool,
+    pub(crate) partition: bool,
+    pub(crate) clog: bool,
+    pub(crate) crash: bool,
+    pub(crate) crash_at_effect: bool,
+    pub(crate) pause: bool,
+    pub(crate) new_name: bool,
+    /// Crashes, pauses and cuts aimed at open handovers.
+    pub(crate) aimed: bool,
+    pub(crate) storm: bool,
+}
+
+/// The children's code of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostDraw {
+    pub(crate) delay_max_us: u64,
+    pub(crate) slow_ppm: u32,
+    pub(crate) slow_max_us: u64,
+    pub(crate) fail_ppm: u32,
+    pub(crate) exit_ppm: u32,
+}
+
+/// The users of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WorkDraw {
+    pub(crate) children: usize,
+    pub(crate) pause_min_us: u64,
+    pub(crate) pause_max_us: u64,
+    /// Mean pause between graceful restarts of a node.
+    pub(crate) churn_us: u64,
+}
+
+/// Everything drawn for one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Swarm {
+    pub(crate) nodes: usize,
+    pub(crate) safety_us: u64,
+    pub(crate) hubs: Vec<HubConfig>,
+    pub(crate) network: NetworkDraw,
+    pub(crate) faults: FaultClasses,
+    pub(crate) fault_pause_us: u64,
+    pub(crate) host: HostDraw,
+    pub(crate) work: WorkDraw,
+    pub(crate) drifting_clocks: bool,
+    /// Real membership, or a detector without packets.
+    pub(crate) uses_swim: bool,
+    /// Inputs are handled in batches: the engine's frames leave up to this much later.
+    pub(crate) batch_us: u64,
+}
+
+impl Swarm {
+    pub(crate) fn new(options: &Options, draw: &mut Draw) -> Self {
+        let nodes = options
+            .nodes
+            .unwrap_or_else(|| usize::try_from(draw.between(1, 9)).unwrap_or(1));
+        let safety_us = options
+            .minutes
+            .map_or_else(|| draw.between(60, 600), |minutes| minutes * 60)
+            * 1_000_000;
+        let hub_count = if draw.chance(10) { 2 } else { 1 };
+        let profile = profile(draw);
+        let hubs = (0..hub_count)
+            .map(|index| hub(index, &profile, draw))
+            .collect();
+        let faults = FaultClasses {
+            one_way_cut: draw.chance(50),
+            partition: draw.chance(50),
+            clog: draw.chance(50),
+            crash: draw.chance(50),
+            crash_at_effect: draw.chance(50),
+            pause: draw.chance(50),
+            new_name: draw.chance(50),
+            aimed: draw.chance(50),
+            storm: draw.chance(50),
+        };
+        Self {
+            nodes,
+            safety_us,
+            hubs,
+            network: network(draw),
+            faults,
+            fault_pause_us: draw.spread(4_000_000, 60_000_000),
+            host: host(draw),
+            work: WorkDraw {
+                children: children(draw),
+                pause_min_us: 10_000,
+                pause_max_us: draw.spread(400_000, 3_000_000),
+                churn_us: draw.spread(15_000_000, 60_000_000),
+            },
+            drifting_clocks: draw.chance(50),
+            uses_swim: draw.chance(75),
+            batch_us: if draw.chance(50) {
+                0
+            } else {
+                draw.spread(10, 2_000)
+            },
+        }
+    }
+
+    /// How long a cluster without faults may take to settle.
+    pub(crate) fn settle_us(&self) -> u64 {
+        let slowest = self.hubs.iter().map(|hub| {
+            let sync = match &hub.synchronization {
+                Synchronization::PubSub { sync_interval } => *sync_interval,
+            };
+            sync * 4
+                + hub.migration_base_timeout * 3
+                + hub.profile.worst_detection() * 6
+                + hub.restart.backoff.1
+                + hub.hubs_discover_interval * 2
+        });
+        // A handler may take 60 s before it counts as a crash (semantics.md R5), on top of everything else.
+        slowest.map(micros).max().unwrap_or(0) + 90_000_000
+    }
+}
+
+fn profile(draw: &mut Draw) -> Profile {
+    match draw.between(0, 9) {
+        0 => Profile::fast(),
+        1..=5 => Profile::lan(),
+        _ => Profile::wan(),
+    }
+}
+
+fn milliseconds(draw: &mut Draw, low: u64, high: u64) -> Duration {
+    Duration::from_millis(draw.spread(low, high))
+}
+
+fn hub(index: u8, profile: &Profile, draw: &mut Draw) -> HubConfig {
+    let handover = draw.chance(75);
+    let handover_data_wait = milliseconds(draw, 200, 3_000);
+    let migration = if draw.chance(50) {
+        Migration::ColdSwap {
+            handover,
+            handover_data_wait,
+        }
+    } else {
+        Migration::HotSwap {
+            retention: milliseconds(draw, 100, 5_000),
+            handover,
+            confirm_handover: draw.chance(50),
+            handover_data_wait,
+            child_migration_timeout: milliseconds(draw, 500, 10_000),
+        }
+    };
+    HubConfig {
+        hub_id: hub_id(index),
+        node: None,
+        child_specs: Vec::new(),
+        redundancy: Redundancy::Singularity,
+        migration,
+        synchronization: Synchronization::PubSub {
+            sync_interval: milliseconds(draw, 1_000, 15_000),
+        },
+        partition_tolerance: PartitionTolerance::Divergence,
+        distribution: Distribution::ConsistentHashing,
+        restart: RestartConfig {
+            max_restarts: 10,
+            window: Duration::from_secs(60),
+            backoff: (Duration::from_millis(10), Duration::from_secs(30)),
+        },
+        hubs_discover_interval: milliseconds(draw, 1_000, 10_000),
+        deadlock_recovery_timeout: milliseconds(draw, 5_000, 60_000),
+        migration_base_timeout: milliseconds(draw, 2_000, 15_000),
+        shutdown_timeout: Duration::from_secs(60),
+        host_threads: 8,
+        profile: profile.clone(),
+    }
+}
+
+/// The id of the hub with this index.
+#[allow(clippy::unwrap_used, reason = "the text is ours and short")]
+fn hub_id(index: u8) -> HubId {
+    HubId::new(format!("hub{index}")).unwrap()
+}
+
+fn network(draw: &mut Draw) -> NetworkDraw {
+    let delay_min_us = draw.spread(50, 20_000);
+    let class = |draw: &mut Draw, ppm: u32| if draw.chance(50) { ppm } else { 0 };
+    let loss_ppm = [10_000, 50_000, 200_000, 300_000][draw.below(4)];
+    NetworkDraw {
+        delay_min_us,
+        delay_spread_us: draw.spread(50, 80_000),
+        loss_ppm: class(draw, loss_ppm),
+        repeat_ppm: class(draw, 250_000),
+        reorder_ppm: class(draw, 300_000),
+        late_ppm: class(draw, 50_000),
+        late_max_us: draw.spread(10_000, 5_000_000),
+    }
+}
+
+fn host(draw: &mut Draw) -> HostDraw {
+    let fails = draw.chance(50);
+    let slows = draw.chance(50);
+    let exits = draw.chance(50);
+    let when = |is_on: bool, ppm: u32| if is_on { ppm } else { 0 };
+    HostDraw {
+        delay_max_us: draw.spread(50, 50_000),
+        slow_ppm: when(slows, 20_000),
+        slow_max_us: draw.spread(500_000, 60_000_000),
+        fail_ppm: when(fails, 40_000),
+        exit_ppm: when(exits, 30_000),
+    }
+}
+
+fn children(draw: &mut Draw) -> usize {
+    match draw.between(0, 19) {
+        0 => 0,
+        1..=13 => draw.below(40) + 1,
+        14..=18 => draw.below(100) + 1,
+        _ => draw.below(300) + 1,
+    }
+}

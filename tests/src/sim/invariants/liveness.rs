@@ -1,0 +1,246 @@
+//! L1, L2, L2b, L3, L6 and R8 of a healed cluster: what must become true within the bound.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use process_hub::ids::{KindName, NodeName, NodeRef};
+use process_hub::spec::{ChildSpec, Mode};
+
+use super::super::fact::child_id;
+use super::super::ghost::{Ghost, GhostChild, GhostRow, Intent, Run, Wish, WishEnd};
+use super::super::host::Kind;
+use super::super::queue::ProcessId;
+use crate::reference_placement::{ReferenceNode, place};
+
+/// What is not yet as it must be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Unsettled {
+    pub(crate) invariant: &'static str,
+    pub(crate) facts: String,
+}
+
+fn unsettled_by(invariant: &'static str, facts: String) -> Result<(), Unsettled> {
+    Err(Unsettled { invariant, facts })
+}
+
+/// The first thing that is not settled in the core.
+pub(crate) fn unsettled(ghost: &Ghost) -> Option<Unsettled> {
+    let core = ghost.core.clone()?;
+    check(ghost, &core).err()
+}
+
+fn check(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
+    views(ghost, core)?;
+    locks(ghost, core)?;
+    for (index, child) in ghost.children.iter().enumerate() {
+        rows(ghost, core, index, child)?;
+        wanted(ghost, core, index, child)?;
+    }
+    Ok(())
+}
+
+/// L6: every node of the core tells exactly the others.
+fn views(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
+    for id in core {
+        let expected: BTreeSet<&NodeRef> = core
+            .iter()
+            .filter(|other| *other != id)
+            .map(|other| &ghost.process(*other).node)
+            .collect();
+        for (hub, seen) in ghost.process(*id).hubs.iter().enumerate() {
+            let told: BTreeSet<&NodeRef> = seen.members.keys().collect();
+            if told != expected {
+                let me = &ghost.process(*id).node;
+                let facts =
+                    format!("hub{hub} on {me} tells the members {told:?}, not {expected:?}");
+                return unsettled_by("L6", facts);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// L3: nothing moves any more.
+fn locks(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
+    for id in core {
+        let process = ghost.process(*id);
+        for (hub, seen) in process.hubs.iter().enumerate() {
+            if seen.is_locked || seen.is_partitioned {
+                let facts = format!(
+                    "hub{hub} on {} is locked ({}) or partitioned ({})",
+                    process.node, seen.is_locked, seen.is_partitioned
+                );
+                return unsettled_by("L3", facts);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// L2: all rows are equal and tell exactly what runs; R8: also what was lost.
+fn rows(
+    ghost: &Ghost,
+    core: &[ProcessId],
+    index: usize,
+    child: &GhostChild,
+) -> Result<(), Unsettled> {
+    let id = child_id(index);
+    let first: Option<&GhostRow> = child.rows.get(&core[0]);
+    for other in &core[1..] {
+        let row = child.rows.get(other);
+        if !is_same(first, row) {
+            let (a, b) = (ghost.describe(core[0]), ghost.describe(*other));
+            let facts = format!("{id} is {first:?} on {a} and {row:?} on {b}");
+            return unsettled_by("L2", facts);
+        }
+    }
+    let running: BTreeSet<&NodeName> = child
+        .live_runs()
+        .map(|run| &ghost.process(run.process).node.name)
+        .collect();
+    let told: BTreeSet<&NodeName> = first
+        .into_iter()
+        .flat_map(|row| row.instances.iter().map(|(name, _, _)| name))
+        .collect();
+    if running != told {
+        let facts = format!("{id} runs on {running:?}, and the registry tells {told:?}");
+        return unsettled_by("L2", facts);
+    }
+    if let Some(lost) = first.and_then(|row| row.state_lost.as_ref()) {
+        for process in core {
+            let is_told =
+                |(at, epoch, _): &(ProcessId, _, _)| at == process && *epoch == lost.epoch;
+            if !child.losses.iter().any(is_told) {
+                let facts = format!(
+                    "{id} lost its state at epoch {}, and {} never told",
+                    lost.epoch,
+                    ghost.describe(*process)
+                );
+                return unsettled_by("R8", facts);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_same(a: Option<&GhostRow>, b: Option<&GhostRow>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            let sorted = |row: &GhostRow| {
+                let mut instances: Vec<_> = row.instances.clone();
+                instances.sort_by(|a, b| (&a.0, a.2).cmp(&(&b.0, b.2)));
+                instances
+            };
+            let epoch = |row: &GhostRow| row.state_lost.as_ref().map(|lost| lost.epoch);
+            a.spec == b.spec && sorted(a) == sorted(b) && epoch(a) == epoch(b)
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// L1 and L2b: a wanted child runs exactly where it belongs, an unwanted one nowhere.
+fn wanted(
+    ghost: &Ghost,
+    core: &[ProcessId],
+    index: usize,
+    child: &GhostChild,
+) -> Result<(), Unsettled> {
+    let id = child_id(index);
+    let row = child.rows.get(&core[0]);
+    match certain(core, child) {
+        Some(Wish::Start(_)) if row.is_none() => {
+            let facts = format!("{id} was started and nobody stopped it, but nobody knows it");
+            return unsettled_by("L1", facts);
+        }
+        Some(Wish::Stop) if row.is_some() => {
+            let facts = format!("{id} was stopped and nobody started it, but it is wanted");
+            return unsettled_by("L1", facts);
+        }
+        Some(_) | None => {}
+    }
+    let runs: Vec<&Run> = child.live_runs().collect();
+    let Some(row) = row else {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let facts = format!("{id} is not wanted and runs: {runs:?}");
+        return unsettled_by("L2b", facts);
+    };
+    if child.quarantined.is_some() {
+        return Ok(());
+    }
+    let owner = owner(ghost, core, index, child.kind);
+    let here: Vec<_> = runs
+        .iter()
+        .map(|run| &ghost.process(run.process).node)
+        .collect();
+    let expected: Vec<_> = owner.iter().collect();
+    if here != expected {
+        let facts = format!("{id} belongs on {expected:?} and runs on {here:?}");
+        return unsettled_by(if here.is_empty() { "L1" } else { "L2b" }, facts);
+    }
+    let is_active = row
+        .instances
+        .iter()
+        .all(|(_, mode, _)| *mode == Mode::Active);
+    let is_started = runs
+        .iter()
+        .all(|run| run.started.is_some() && run.stopping.is_none());
+    if !is_active || !is_started {
+        let facts = format!("{id} is not active: {row:?}, started {is_started}");
+        return unsettled_by("L1", facts);
+    }
+    Ok(())
+}
+
+/// What must be wanted in the end, where that is certain: no other wish overlaps or follows, and the core holds it,
+/// or so few nodes died since that two holders cannot all be among them (R1).
+fn certain(core: &[ProcessId], child: &GhostChild) -> Option<Wish> {
+    let changes = |intent: &&Intent| !matches!(intent.ended, Some((_, WishEnd::Refused)));
+    let last = child
+        .intents
+        .iter()
+        .filter(changes)
+        .max_by_key(|intent| intent.issued)?;
+    let Some((_, WishEnd::Granted)) = last.ended else {
+        return None;
+    };
+    let is_alone = child.intents.iter().filter(changes).all(|other| {
+        other.issued == last.issued
+            || other
+                .ended
+                .is_some_and(|(at, end)| at < last.issued && end == WishEnd::Granted)
+    });
+    let is_held = match last.wish {
+        Wish::Start(spec) => child.held_in_core.contains(&spec),
+        Wish::Stop => core.iter().any(|id| {
+            let dropped = child.dropped.range((*id, 0)..=(*id, u32::MAX));
+            dropped.map(|(_, at)| *at).any(|at| at >= last.issued)
+        }),
+    };
+    (is_alone && (last.deaths_since <= 1 || is_held)).then_some(last.wish)
+}
+
+/// Where a child belongs, by the reference rule.
+fn owner(ghost: &Ghost, core: &[ProcessId], index: usize, kind: Kind) -> Option<NodeRef> {
+    let info = |kind: Kind| -> KindName { kind.info().name };
+    let nodes: Vec<_> = core
+        .iter()
+        .map(|id| {
+            let process = ghost.process(*id);
+            ReferenceNode {
+                node: process.node.clone(),
+                weight: weight_in_thousandths(process.weight),
+                labels: BTreeMap::new(),
+                kinds: process.kinds.iter().map(|kind| info(*kind)).collect(),
+            }
+        })
+        .collect();
+    let spec = ChildSpec::new(child_id(index).as_str(), kind.name()).ok()?;
+    place(&nodes, &spec, 1).first().map(|node| (*node).clone())
+}
+
+fn weight_in_thousandths(weight: f64) -> u32 {
+    // Weights of the simulator are 1 and 2.
+    if weight > 1.5 { 2_000 } else { 1_000 }
+}

@@ -1,0 +1,138 @@
+//! R8, S7: loss is never silent, and never invented.
+
+use std::collections::BTreeSet;
+
+use process_hub::host::call::StartReason;
+use process_hub::ids::Epoch;
+use process_hub::observe::HookName;
+
+use super::super::fact::{Fact, child_id};
+use super::super::ghost::{End, Ghost, GhostChild, OpEnd, Run, Wish, WishEnd};
+use super::super::host::OpId;
+use super::super::time::WorldTime;
+use super::super::violation::Check;
+use super::{Invariant, broken};
+
+/// See the module.
+pub(super) struct NothingSilent;
+
+impl Invariant for NothingSilent {
+    fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
+        let Fact::Hook { process, event, .. } = fact else {
+            return Ok(());
+        };
+        if event.name != HookName::StateLost {
+            return Ok(());
+        }
+        let id = event
+            .payload
+            .get("child_id")
+            .and_then(|value| value.as_str());
+        let epoch = event
+            .payload
+            .get("epoch")
+            .and_then(serde_json::Value::as_u64);
+        let child = id
+            .and_then(|id| id.strip_prefix('c')?.parse::<usize>().ok())
+            .and_then(|index| ghost.children.get(index));
+        let (Some(id), Some(epoch), Some(child)) = (id, epoch, child) else {
+            return broken(ghost, "R8", format!("a hook lacks facts: {event:?}"));
+        };
+        let epoch = Epoch(epoch);
+        if child
+            .losses
+            .iter()
+            .any(|(at, told, _)| at == process && *told == epoch)
+        {
+            return broken(
+                ghost,
+                "R8",
+                format!(
+                    "{} tells the loss of {id} at epoch {epoch} twice",
+                    ghost.describe(*process)
+                ),
+            );
+        }
+        let is_real = child.kind.has_state() && child.runs.iter().any(|run| is_loss(run, epoch));
+        if is_real {
+            return Ok(());
+        }
+        broken(
+            ghost,
+            "R8",
+            format!(
+                "{} tells a loss of {id} at epoch {epoch}, and no instance of that epoch began without its state",
+                ghost.describe(*process)
+            ),
+        )
+    }
+
+    fn conclude(&mut self, ghost: &Ghost) -> Check {
+        for (index, child) in ghost.children.iter().enumerate() {
+            if child.kind.has_state() && ghost.hands_over(child.hub) {
+                nothing_missing(ghost, index, child)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an instance began this epoch without the state it might have had.
+fn is_loss(run: &Run, epoch: Epoch) -> bool {
+    let was_reactivated = run.epochs.len() > 1;
+    run.epochs.contains(&epoch) && (was_reactivated || run.reason != StartReason::Initial)
+}
+
+/// Every message that was answered is in the state of the instance that runs, or its loss was told.
+fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
+    let Some(run) = child.live_runs().find(|run| run.started.is_some()) else {
+        return Ok(());
+    };
+    let known: BTreeSet<OpId> = run.state.ops.iter().copied().collect();
+    for (number, op) in ghost.ops.iter().enumerate() {
+        if op.child != index || !matches!(op.ended, Some((_, OpEnd::Answered))) {
+            continue;
+        }
+        let id = OpId(u32::try_from(number).unwrap_or(u32::MAX));
+        let Some((by, instance, at)) = op.handled.first().filter(|_| !known.contains(&id)) else {
+            continue;
+        };
+        if is_excused(ghost, child, *at) {
+            continue;
+        }
+        return broken(
+            ghost,
+            "S7",
+            format!(
+                "message {number} to {}, handled at {at} on {} by instance {instance}, is in no instance, and no loss was told; {} runs (epoch {}, {:?})",
+                child_id(index),
+                ghost.describe(*by),
+                ghost.describe(run.process),
+                run.epoch,
+                run.reason
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn is_excused(ghost: &Ghost, child: &GhostChild, at: WorldTime) -> bool {
+    let is_told = child.losses.iter().any(|(_, _, told)| *told >= at)
+        || child.conflicts.iter().any(|told| *told >= at);
+    let is_new = child.intents.iter().any(|intent| {
+        intent.wish == Wish::Stop
+            && !matches!(intent.ended, Some((_, WishEnd::Refused)))
+            && intent.ended.is_none_or(|(ended, _)| ended >= at)
+    });
+    let restarted = child.runs.iter().any(|run| {
+        let began_empty = matches!(run.reason, StartReason::Restart | StartReason::Initial);
+        began_empty && run.begun >= at
+    });
+    // Nodes that hold a told loss may all have died since; then nobody is left to tell.
+    let died = child
+        .runs
+        .iter()
+        .filter(|run| matches!(run.ended, Some((_, End::Died))))
+        .count();
+    is_told || is_new || restarted || (died > 0 && ghost.core.as_ref().is_some_and(Vec::is_empty))
+}

@@ -1,0 +1,43 @@
+//! S10: a spec that a node dropped, because a newer version replaced it, never comes back there.
+
+use super::super::fact::{Fact, child_index, spec_number};
+use super::super::ghost::Ghost;
+use super::super::violation::Check;
+use super::{Invariant, broken};
+
+/// See the module.
+pub(super) struct NoResurrection;
+
+impl Invariant for NoResurrection {
+    fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
+        let Fact::Row {
+            process,
+            child,
+            row: Some(row),
+            ..
+        } = fact
+        else {
+            return Ok(());
+        };
+        let known = child_index(child).and_then(|index| ghost.children.get(index));
+        let number = spec_number(&row.spec.args.data);
+        let (Some(known), Some(number)) = (known, number) else {
+            return broken(
+                ghost,
+                "S1",
+                format!("a row tells of an unknown child {child}: {row:?}"),
+            );
+        };
+        if !known.dropped.contains_key(&(*process, number)) {
+            return Ok(());
+        }
+        broken(
+            ghost,
+            "S10",
+            format!(
+                "{} tells spec {number} of {child} again, which it had dropped",
+                ghost.describe(*process)
+            ),
+        )
+    }
+}

@@ -1,0 +1,136 @@
+//! S9: tokens of one child rise on each node, and what a child knows never shrinks while nodes stay together,
+//! unless `state_lost` was told.
+
+use std::collections::BTreeMap;
+
+use process_hub::host::call::{HostCall, HostRequest, StartReason};
+use process_hub::ids::{ChildId, Epoch};
+
+use super::super::fact::{Fact, child_index};
+use super::super::ghost::{Ghost, GhostChild, Run};
+use super::super::queue::{HubIndex, ProcessId};
+use super::super::violation::Check;
+use super::{Invariant, broken};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Fencing {
+    highest: BTreeMap<(ProcessId, ChildId), Epoch>,
+}
+
+impl Invariant for Fencing {
+    fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
+        match fact {
+            Fact::Called { process, call, .. } => self.called(ghost, *process, call),
+            Fact::Completed {
+                process, hub, call, ..
+            } if matches!(call.request, HostRequest::Handle { .. }) => {
+                handled(ghost, *process, *hub, call)
+            }
+            Fact::ProcessDown { process, .. } => {
+                self.highest.retain(|(at, _), _| at != process);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Fencing {
+    fn called(&mut self, ghost: &Ghost, process: ProcessId, call: &HostCall) -> Check {
+        let epoch = match &call.request {
+            HostRequest::Start(context) => context.epoch,
+            HostRequest::SetEpoch(epoch) => *epoch,
+            _ => return Ok(()),
+        };
+        if epoch.0 >= 1 << 53 {
+            return broken(
+                ghost,
+                "R4",
+                format!("epoch {epoch} of {} is too high", call.child),
+            );
+        }
+        let highest = self
+            .highest
+            .entry((process, call.child.clone()))
+            .or_default();
+        if epoch < *highest {
+            return broken(
+                ghost,
+                "S9",
+                format!(
+                    "{} activates {} with epoch {epoch} after epoch {highest}",
+                    ghost.describe(process),
+                    call.child
+                ),
+            );
+        }
+        *highest = epoch;
+        Ok(())
+    }
+}
+
+/// The instance that handles a message knows everything the one before it handled.
+fn handled(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) -> Check {
+    let Some(child) = child_index(&call.child).and_then(|index| ghost.children.get(index)) else {
+        return Ok(());
+    };
+    if !child.kind.has_state() {
+        return Ok(());
+    }
+    let Some(run) = child.run(process, call.instance) else {
+        return Ok(());
+    };
+    let Some(before) = child.last_handler.map(|index| &child.runs[index]) else {
+        return Ok(());
+    };
+    if before.process == process && before.instance == call.instance {
+        return Ok(());
+    }
+    let Some(missing) = before
+        .state
+        .ops
+        .iter()
+        .find(|op| !run.state.ops.contains(op))
+    else {
+        return Ok(());
+    };
+    if is_excused(ghost, hub, child, before, run) {
+        return Ok(());
+    }
+    broken(
+        ghost,
+        "S9",
+        format!(
+            "{} handles a message for {} (instance {}, epoch {}, {:?}) without message {} that instance {} on {} (epoch {}, {:?}) had, and no loss was told",
+            ghost.describe(process),
+            call.child,
+            run.instance,
+            run.epoch,
+            run.reason,
+            missing.0,
+            before.instance,
+            ghost.describe(before.process),
+            before.epoch,
+            before.ended,
+        ),
+    )
+}
+
+fn is_excused(ghost: &Ghost, hub: HubIndex, child: &GhostChild, before: &Run, run: &Run) -> bool {
+    let last = before.last_handled.unwrap_or_default();
+    let were_together = ghost
+        .together_since(hub, before.process, run.process)
+        .is_some_and(|since| since < before.begun.max(run.begun).min(last));
+    let is_told = child
+        .losses
+        .iter()
+        .any(|(at, epoch, _)| *at == run.process && *epoch >= run.epoch.min(before.epoch));
+    // Supervised restarts, moves without hand-over and new starts after a stop begin empty by right.
+    let begins_empty = |other: &Run| {
+        other.begun >= before.begun
+            && (matches!(other.reason, StartReason::Restart | StartReason::Initial)
+                || other.reason == StartReason::Migration && !ghost.hands_over(hub))
+    };
+    !were_together || is_told || child.runs.iter().any(begins_empty)
+}

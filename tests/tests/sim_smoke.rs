@@ -1,0 +1,63 @@
+//! A few dozen seeds, the seeds that once failed, and that a seed is a run.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::Command;
+
+use process_hub_tests::sim::{Options, run};
+
+/// Seeds that once found a fault: `seed [nodes [minutes]]  # what was wrong`, one a line.
+const REGRESSIONS: &str = include_str!("../regressions/seeds.txt");
+
+fn check(options: &Options) {
+    let report = run(options);
+    if let Some(violation) = report.violation {
+        panic!("{violation}\n  {}", options.command());
+    }
+}
+
+#[test]
+fn seeds_that_once_failed_then_they_hold() {
+    for line in REGRESSIONS.lines() {
+        let facts = line.split('#').next().unwrap_or_default();
+        let mut numbers = facts
+            .split_whitespace()
+            .map(|word| word.parse::<u64>().unwrap());
+        let Some(seed) = numbers.next() else {
+            continue;
+        };
+        check(&Options {
+            seed,
+            nodes: numbers.next().map(|nodes| usize::try_from(nodes).unwrap()),
+            minutes: numbers.next(),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn a_few_dozen_seeds_then_every_invariant_holds() {
+    for seed in 1_000_000..1_000_024 {
+        check(&Options {
+            seed,
+            minutes: Some(1),
+            ..Options::default()
+        });
+    }
+}
+
+#[test]
+fn one_seed_in_two_processes_then_one_digest() {
+    let digest = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_sim"))
+            .args(["--seed", "7", "--nodes", "3", "--minutes", "1"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines()
+            .find(|line| line.contains("digest"))
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(digest(), digest());
+}
