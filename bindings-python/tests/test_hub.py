@@ -107,8 +107,8 @@ def test_rollback_then_nothing_runs(hub):
     specs = [ph.ChildSpec("good", "echo"), ph.ChildSpec("bad", "awkward", "fail")]
     result = hub.start_children(specs, on_failure="rollback").result(5)
     assert (result.status, result.rollback) == ("error", True)
-    assert result.started == []
-    assert hub.child_lookup("good") is None
+    assert [it.id for it in result.errors] == ["bad"]
+    assert hub.process_registry() == {}
 
 
 def test_metadata_of_the_request_then_fills_what_the_spec_leaves_out(hub):
