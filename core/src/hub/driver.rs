@@ -234,6 +234,7 @@ impl Driver {
             Effect::Status(status) => shared.view.set_status(status),
             Effect::Hook(event) => self.fire(event),
             Effect::Stopped => self.end = Some(End::Stopped),
+            Effect::Refused(error) => self.end = Some(End::Failed(error)),
             Effect::Failed(reason) => self.end = Some(End::Failed(failed(&reason))),
         }
     }
