@@ -1,6 +1,7 @@
 """Several nodes: children are shared out, move with their state, and survive."""
 
 import concurrent.futures
+import logging
 import threading
 
 import process_hub as ph
@@ -213,8 +214,17 @@ def test_other_strategy_then_the_newcomer_is_told(cluster, hub_id):
         profile="fast",
         migration=ph.ColdSwap(handover=True),
     )
-    with pytest.raises(ph.StrategyMismatchError, match="migration"), other:
-        eventually(lambda: other.call("x", 1, timeout=0.5), "refused", 5)
+
+    def refusal():
+        try:
+            other.call("x", 1, timeout=0.5)
+        except ph.StrategyMismatchError as error:
+            return error
+        except ph.NotFoundError:  # not met yet
+            return None
+
+    with pytest.raises(ph.StrategyMismatchError), other:
+        assert "migration" in eventually(refusal, "refused").message
 
 
 def test_two_clients_without_kinds_then_share_the_children(cluster):
@@ -223,3 +233,15 @@ def test_two_clients_without_kinds_then_share_the_children(cluster):
     b.start_child("x", "counter").result(5)
     assert c.call("x", 2) == 2
     assert b.call("x", 3) == 5
+
+
+def test_logs_of_the_core_then_in_logging(cluster, caplog):
+    caplog.set_level(logging.INFO, "process_hub")
+    cluster("a")
+    cluster("b")
+    record = eventually(
+        lambda: next((it for it in caplog.records if "node is up" in it.msg), None),
+        "a record about the other node",
+    )
+    assert record.name == "process_hub.node"
+    assert record.levelno == logging.INFO

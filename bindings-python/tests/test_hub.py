@@ -493,9 +493,3 @@ def test_many_threads_then_every_addition_counts_once(hub):
     with concurrent.futures.ThreadPoolExecutor(8) as callers:
         list(callers.map(lambda _: hub.call("c", 1), range(400)))
     assert hub.call("c", "get") == 400
-
-
-def test_logs_of_the_core_then_in_logging(hub, caplog):
-    with caplog.at_level(logging.DEBUG, "process_hub"):
-        eventually(lambda: caplog.records or hub.metrics_text() is None, "a record", 5)
-    assert caplog.records[0].name.startswith("process_hub")

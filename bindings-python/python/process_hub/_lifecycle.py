@@ -41,6 +41,7 @@ class _Process:
             if self._logs is None:
                 self._logs = LogForwarder()
                 self._logs.start()
+            self._logs.set_level()
             self._open.add(hub)
 
     def closed(self, hub: Closable) -> None:
