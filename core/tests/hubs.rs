@@ -93,8 +93,7 @@ fn config(node: NodeConfig) -> HubConfig {
 }
 
 fn builder(name: &str, seeds: &[&str]) -> HubBuilder {
-    Hub::builder(config(node_config(name, seeds)))
-        .kind("cart", kind_fn(true, || Box::new(Cart::default())))
+    Hub::builder(config(node_config(name, seeds))).kind("cart", kind_fn(true, || Box::new(Cart::default())))
 }
 
 /// Hubs on nodes of these names, the first of which is the others' seed.
@@ -106,9 +105,7 @@ fn cluster(names: &[&str]) -> Vec<Hub> {
         hubs.push(builder(name, &seeds).start().unwrap());
     }
     for hub in &hubs {
-        until("every hub sees the others", || {
-            hub.nodes(true).len() == names.len()
-        });
+        until("every hub sees the others", || hub.nodes(true).len() == names.len());
     }
     hubs
 }
@@ -127,10 +124,7 @@ fn spec(id: &str) -> ChildSpec {
 }
 
 fn options() -> StartOptions {
-    StartOptions {
-        timeout: PATIENCE,
-        ..StartOptions::default()
-    }
+    StartOptions { timeout: PATIENCE, ..StartOptions::default() }
 }
 
 fn start(hub: &Hub, id: &str) {
@@ -165,12 +159,7 @@ fn one_hub_starts_calls_and_stops_a_child() {
     let hub = Hub::builder(config(node_config("a", &[])))
         .kind(
             "cart",
-            kind_fn(true, move || {
-                Box::new(Cart {
-                    stopped: Some(told.lock().unwrap().clone()),
-                    ..Cart::default()
-                })
-            }),
+            kind_fn(true, move || Box::new(Cart { stopped: Some(told.lock().unwrap().clone()), ..Cart::default() })),
         )
         .start()
         .unwrap();
@@ -184,9 +173,7 @@ fn one_hub_starts_calls_and_stops_a_child() {
     assert_eq!(row.instances[0].epoch, started.instances[0].epoch);
     assert_eq!(hub.process_registry().len(), 1);
     hub.send(command("cart:1", "xx")).wait().unwrap();
-    until("the message arrived", || {
-        call(&hub, "cart:1", "count").unwrap() == "8"
-    });
+    until("the message arrived", || call(&hub, "cart:1", "count").unwrap() == "8");
     let id = ChildId::new("cart:1").unwrap();
     let ended = hub.stop_child(&id, PATIENCE).wait().unwrap();
     assert_eq!(ended.nodes.len(), 1);
@@ -198,10 +185,7 @@ fn one_hub_starts_calls_and_stops_a_child() {
     let report = hub.stop(PATIENCE).unwrap();
     assert_eq!(report.stopped, [ChildId::new("cart:2").unwrap()]);
     assert_eq!(stopped.recv_timeout(PATIENCE), Ok(StopReason::Shutdown));
-    assert_eq!(
-        call(&hub, "cart:2", "x").unwrap_err().kind,
-        ErrorKind::Closed
-    );
+    assert_eq!(call(&hub, "cart:2", "x").unwrap_err().kind, ErrorKind::Closed);
 }
 
 #[test]
@@ -245,17 +229,13 @@ fn three_hubs_share_children_then_each_calls_all_of_them() {
     assert_eq!(result.errors, []);
     let mut owners = BTreeSet::new();
     for id in &ids {
-        let from: Vec<String> = (hubs.iter())
-            .map(|hub| call(hub, id, "node").unwrap())
-            .collect();
+        let from: Vec<String> = (hubs.iter()).map(|hub| call(hub, id, "node").unwrap()).collect();
         assert!(from.iter().all(|node| *node == from[0]), "{from:?}");
         owners.insert(from[0].clone());
     }
     assert_eq!(owners.len(), 3, "every node runs some");
     for hub in &hubs {
-        until("every registry has every child", || {
-            hub.child_count() == ids.len()
-        });
+        until("every registry has every child", || hub.child_count() == ids.len());
     }
     let global = hubs[1].which_children_global(PATIENCE).wait().unwrap();
     assert_eq!(global.values().map(Vec::len).sum::<usize>(), ids.len());
@@ -274,11 +254,7 @@ fn node_leaves_then_its_children_run_elsewhere_with_their_state() {
         assert_eq!(call(&hubs[0], id, "abc").unwrap(), "3");
     }
     let report = hubs[2].stop(PATIENCE).unwrap();
-    assert_eq!(
-        (report.failed.len(), report.stopped.len()),
-        (0, 0),
-        "{report:?}"
-    );
+    assert_eq!((report.failed.len(), report.stopped.len()), (0, 0), "{report:?}");
     assert!(!report.moved.is_empty());
     for id in &ids {
         assert_eq!(call(&hubs[1], id, "count").unwrap(), "3", "{id}");
@@ -315,10 +291,7 @@ fn every_node_lists_a_static_child_then_it_runs_once() {
     let make = |name: &str, seeds: &[&str]| {
         let mut config = config(node_config(name, seeds));
         config.child_specs = vec![spec("static")];
-        Hub::builder(config)
-            .kind("cart", kind_fn(true, || Box::new(Cart::default())))
-            .start()
-            .unwrap()
+        Hub::builder(config).kind("cart", kind_fn(true, || Box::new(Cart::default()))).start().unwrap()
     };
     let a = make("a", &[]);
     let seed = a.address().to_owned();
@@ -330,10 +303,7 @@ fn every_node_lists_a_static_child_then_it_runs_once() {
         });
         call(hub, "static", "x").unwrap();
     }
-    let again = StartOptions {
-        if_exists: IfExists::Return,
-        ..options()
-    };
+    let again = StartOptions { if_exists: IfExists::Return, ..options() };
     let started = b.start_child(spec("static"), again).wait().unwrap();
     assert_eq!(started.instances.len(), 1);
     stop_all(&[a, b]);
@@ -346,11 +316,7 @@ fn two_hubs_run_on_one_node_then_each_has_its_own_children() {
     let make = |id: &str| {
         let mut config = HubConfig::new(id).unwrap();
         config.node = None;
-        Hub::builder(config)
-            .node(&node)
-            .kind("cart", kind_fn(true, || Box::new(Cart::default())))
-            .start()
-            .unwrap()
+        Hub::builder(config).node(&node).kind("cart", kind_fn(true, || Box::new(Cart::default()))).start().unwrap()
     };
     let (orders, users) = (make("orders"), make("users"));
     start(&orders, "one");
@@ -385,13 +351,8 @@ impl Child for Worker {
 fn child_has_a_body_then_it_runs_until_the_child_is_stopped() {
     let (told, seen): (_, Receiver<&'static str>) = channel();
     let told = Mutex::new(told);
-    let worker = kind_fn(false, move || {
-        Box::new(Worker(told.lock().unwrap().clone()))
-    });
-    let hub = Hub::builder(config(node_config("a", &[])))
-        .kind("worker", worker.with_run())
-        .start()
-        .unwrap();
+    let worker = kind_fn(false, move || Box::new(Worker(told.lock().unwrap().clone())));
+    let hub = Hub::builder(config(node_config("a", &[]))).kind("worker", worker.with_run()).start().unwrap();
     let spec = ChildSpec::new("w", "worker").unwrap();
     hub.start_child(spec, options()).wait().unwrap();
     assert_eq!(seen.recv_timeout(PATIENCE), Ok("began"));

@@ -20,9 +20,7 @@ fn check(options: &Options) {
 fn seeds_that_once_failed_then_they_hold() {
     for line in REGRESSIONS.lines() {
         let facts = line.split('#').next().unwrap_or_default();
-        let mut numbers = facts
-            .split_whitespace()
-            .map(|word| word.parse::<u64>().unwrap());
+        let mut numbers = facts.split_whitespace().map(|word| word.parse::<u64>().unwrap());
         let Some(seed) = numbers.next() else {
             continue;
         };
@@ -38,11 +36,7 @@ fn seeds_that_once_failed_then_they_hold() {
 #[test]
 fn a_few_dozen_seeds_then_every_invariant_holds() {
     for seed in 1_000_000..1_000_024 {
-        check(&Options {
-            seed,
-            minutes: Some(1),
-            ..Options::default()
-        });
+        check(&Options { seed, minutes: Some(1), ..Options::default() });
     }
 }
 
@@ -54,10 +48,7 @@ fn one_seed_in_two_processes_then_one_digest() {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines()
-            .find(|line| line.contains("digest"))
-            .unwrap()
-            .to_owned()
+        text.lines().find(|line| line.contains("digest")).unwrap().to_owned()
     };
     assert_eq!(digest(), digest());
 }

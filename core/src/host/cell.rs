@@ -88,16 +88,11 @@ impl Cell {
     }
 
     pub(crate) fn mode(&self) -> Mode {
-        if self.is_active.load(Ordering::Acquire) {
-            Mode::Active
-        } else {
-            Mode::Passive
-        }
+        if self.is_active.load(Ordering::Acquire) { Mode::Active } else { Mode::Passive }
     }
 
     pub(crate) fn set_mode(&self, mode: Mode) {
-        self.is_active
-            .store(mode == Mode::Active, Ordering::Release);
+        self.is_active.store(mode == Mode::Active, Ordering::Release);
     }
 
     pub(crate) fn begin_run(&self, run: CallNumber) {
@@ -136,9 +131,6 @@ impl Cell {
 
 impl std::fmt::Debug for Cell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cell")
-            .field("id", &self.id)
-            .field("child", &self.start.spec.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Cell").field("id", &self.id).field("child", &self.start.spec.id).finish_non_exhaustive()
     }
 }

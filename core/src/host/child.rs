@@ -102,11 +102,7 @@ pub fn kind_fn<F>(has_state: bool, create: F) -> KindFn<F>
 where
     F: Fn() -> Box<dyn Child> + Send + Sync,
 {
-    KindFn {
-        has_state,
-        has_run: false,
-        create,
-    }
+    KindFn { has_state, has_run: false, create }
 }
 
 impl<F> KindFn<F> {

@@ -129,12 +129,7 @@ impl Context {
     ///
     /// # Errors
     /// `invalid_argument` for a bad id; the rest by the answer, as of [`Hub::send`].
-    pub fn send(
-        &self,
-        child: &str,
-        message: Payload,
-        recipient: Recipient,
-    ) -> Result<Pending<()>, Error> {
+    pub fn send(&self, child: &str, message: Payload, recipient: Recipient) -> Result<Pending<()>, Error> {
         let timeout = Duration::from_secs(5);
         let command = self.message(child, message, recipient, timeout)?;
         Ok(self.cell.requests().send(command))
@@ -160,12 +155,6 @@ impl Context {
             Chain::Callback => Arc::new([own.clone()]),
             Chain::Handling(before) => before.iter().chain([own]).cloned().collect(),
         };
-        Ok(MessageCommand {
-            child: ChildId::new(child)?,
-            message,
-            recipient,
-            timeout,
-            chain,
-        })
+        Ok(MessageCommand { child: ChildId::new(child)?, message, recipient, timeout, chain })
     }
 }

@@ -43,17 +43,8 @@ struct Children {
 
 impl LocalHost {
     /// Starts the pool.
-    pub(crate) fn start(
-        queue: HostQueue,
-        requests: Arc<Requests>,
-        observers: Arc<Observers>,
-        threads: usize,
-    ) -> Self {
-        let services = Arc::new(Services {
-            queue: queue.clone(),
-            requests,
-            hub: OnceLock::new(),
-        });
+    pub(crate) fn start(queue: HostQueue, requests: Arc<Requests>, observers: Arc<Observers>, threads: usize) -> Self {
+        let services = Arc::new(Services { queue: queue.clone(), requests, hub: OnceLock::new() });
         let children = Arc::new(Children {
             services,
             observers,
@@ -168,9 +159,7 @@ impl Children {
         let cell = Cell::new(call.instance, Arc::clone(start), Arc::clone(&self.services));
         let cell = Arc::new(cell);
         // Known before its start ends, so that it can be discarded when the start never does.
-        self.instances
-            .pin()
-            .insert(call.instance, Arc::clone(&cell));
+        self.instances.pin().insert(call.instance, Arc::clone(&cell));
         let context = Context::new(Arc::clone(&cell), Chain::Callback);
         let made = guarded(|| Ok(kind.create())).and_then(|mut child| {
             match guarded(|| child.start(&context, start.spec.args.clone())) {
@@ -251,12 +240,7 @@ impl Children {
         }
     }
 
-    fn call_child(
-        &self,
-        cell: &Arc<Cell>,
-        child: &mut dyn Child,
-        call: &HostCall,
-    ) -> Option<HostAnswer> {
+    fn call_child(&self, cell: &Arc<Cell>, child: &mut dyn Child, call: &HostCall) -> Option<HostAnswer> {
         let silent = |callback: &mut dyn FnMut()| {
             guarded(|| {
                 callback();
@@ -270,19 +254,13 @@ impl Children {
                 guarded(|| child.handle(&context, message.clone()).map(Some))
             }
             HostRequest::PrepareState => guarded(|| child.prepare_handover_state()),
-            HostRequest::AlterState(state) => {
-                guarded(|| child.alter_handover_state(state.clone()).map(|()| None))
-            }
-            HostRequest::ResolveConflict(state) => {
-                guarded(|| child.resolve_conflict(state.clone()).map(|()| None))
-            }
+            HostRequest::AlterState(state) => guarded(|| child.alter_handover_state(state.clone()).map(|()| None)),
+            HostRequest::ResolveConflict(state) => guarded(|| child.resolve_conflict(state.clone()).map(|()| None)),
             HostRequest::RedundancySignal(mode) => {
                 cell.set_mode(*mode);
                 silent(&mut || child.redundancy_signal(*mode))
             }
-            HostRequest::HandoverStart(target) => {
-                silent(&mut || child.handover_start(target.clone()))
-            }
+            HostRequest::HandoverStart(target) => silent(&mut || child.handover_start(target.clone())),
             HostRequest::Stop(reason) => {
                 cell.cancel(call.number);
                 silent(&mut || child.stop(*reason))
@@ -302,12 +280,7 @@ impl Children {
 
     /// Runs the body on a thread of its own, which completes the call when the body returned. A child without a
     /// body returned from it.
-    fn run(
-        &self,
-        cell: &Arc<Cell>,
-        child: &mut dyn Child,
-        number: CallNumber,
-    ) -> Option<HostAnswer> {
+    fn run(&self, cell: &Arc<Cell>, child: &mut dyn Child, number: CallNumber) -> Option<HostAnswer> {
         cell.begin_run(number);
         let body = match guarded(|| Ok(child.body())) {
             Ok(Some(body)) => body,
@@ -373,9 +346,7 @@ fn drop_quietly(child: Box<dyn Child>) {
 
 impl std::fmt::Debug for Children {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Children")
-            .field("instances", &self.instances.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Children").field("instances", &self.instances.len()).finish_non_exhaustive()
     }
 }
 

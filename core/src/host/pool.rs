@@ -49,9 +49,8 @@ impl Worker {
     /// The thread enters host code that should return by `deadline`. One that was written off stays so.
     pub(crate) fn begin(&self, deadline: Timestamp) {
         let deadline = deadline.0.max(BLOCKED + 1);
-        let _ = (self.state).fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            (state != WRITTEN_OFF).then_some(deadline)
-        });
+        let _ = (self.state)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| (state != WRITTEN_OFF).then_some(deadline));
     }
 
     fn is_in_host_code(&self) -> bool {
@@ -63,9 +62,7 @@ impl Worker {
         let state = self.state.load(Ordering::Acquire);
         state > BLOCKED
             && state < now.0
-            && (self.state)
-                .compare_exchange(state, WRITTEN_OFF, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            && (self.state).compare_exchange(state, WRITTEN_OFF, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -105,9 +102,7 @@ pub(crate) fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
     };
     let before = worker.state.load(Ordering::Acquire);
     let has_place = before > BLOCKED
-        && (worker.state)
-            .compare_exchange(before, BLOCKED, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok();
+        && (worker.state).compare_exchange(before, BLOCKED, Ordering::AcqRel, Ordering::Relaxed).is_ok();
     if !has_place {
         return wait();
     }
@@ -150,20 +145,14 @@ impl Pool {
     }
 
     /// Runs `body` on a thread of its own that the end of the pool waits for. Says whether it began.
-    pub(crate) fn spawn_counted(
-        self: &Arc<Self>,
-        name: &str,
-        body: impl FnOnce(&Arc<Self>) + Send + 'static,
-    ) -> bool {
+    pub(crate) fn spawn_counted(self: &Arc<Self>, name: &str, body: impl FnOnce(&Arc<Self>) + Send + 'static) -> bool {
         self.counts.lock().live += 1;
         let pool = Arc::clone(self);
-        let spawned = std::thread::Builder::new()
-            .name(name.into())
-            .spawn(move || {
-                body(&pool);
-                pool.counts.lock().live -= 1;
-                pool.ended.notify_all();
-            });
+        let spawned = std::thread::Builder::new().name(name.into()).spawn(move || {
+            body(&pool);
+            pool.counts.lock().live -= 1;
+            pool.ended.notify_all();
+        });
         if let Err(error) = &spawned {
             self.counts.lock().live -= 1;
             tracing::error!(target: "process_hub::host", %error, thread = name, "a thread did not start");
@@ -213,9 +202,7 @@ impl Pool {
     }
 
     fn forget(&self, worker: &Arc<Worker>) {
-        self.workers
-            .lock()
-            .retain(|other| !Arc::ptr_eq(other, worker));
+        self.workers.lock().retain(|other| !Arc::ptr_eq(other, worker));
     }
 
     fn work(self: &Arc<Self>, worker: &Arc<Worker>) {
@@ -289,15 +276,8 @@ impl Pool {
 
     fn watch(self: &Arc<Self>) {
         loop {
-            let is_busy = self
-                .workers
-                .lock()
-                .iter()
-                .any(|worker| worker.is_in_host_code());
-            if self
-                .closing
-                .wait(if is_busy { WATCH_BUSY } else { WATCH_IDLE })
-            {
+            let is_busy = self.workers.lock().iter().any(|worker| worker.is_in_host_code());
+            if self.closing.wait(if is_busy { WATCH_BUSY } else { WATCH_IDLE }) {
                 return;
             }
             self.write_off_overdue(crate::hub::now());
@@ -309,10 +289,7 @@ impl Pool {
             // The counts are locked first, so that a thread that returns meanwhile finds itself counted.
             let mut counts = self.counts.lock();
             let workers = self.workers.lock();
-            let overdue = workers
-                .iter()
-                .filter(|worker| worker.write_off(now))
-                .count();
+            let overdue = workers.iter().filter(|worker| worker.write_off(now)).count();
             counts.written_off += overdue;
             counts.active -= overdue;
             overdue
@@ -326,9 +303,6 @@ impl Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool")
-            .field("places", &self.places)
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
+        f.debug_struct("Pool").field("places", &self.places).field("counts", &self.counts).finish_non_exhaustive()
     }
 }

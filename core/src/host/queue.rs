@@ -181,9 +181,7 @@ impl HostQueue {
         if is_message && self.0.calls.len() >= MAX_WAITING_CALLS {
             let failure = HostFailure {
                 kind: Some(ErrorKind::Overloaded),
-                ..HostFailure::new(format!(
-                    "{MAX_WAITING_CALLS} calls wait for the host already"
-                ))
+                ..HostFailure::new(format!("{MAX_WAITING_CALLS} calls wait for the host already"))
             };
             self.complete(call.number, HostAnswer::Failed(failure));
             return;

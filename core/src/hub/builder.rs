@@ -75,8 +75,7 @@ impl HubBuilder {
         priority: i32,
         handler: impl Fn(&HookEvent) + Send + Sync + 'static,
     ) -> Self {
-        self.hooks
-            .push((hook, id.into(), priority, Arc::new(handler)));
+        self.hooks.push((hook, id.into(), priority, Arc::new(handler)));
         self
     }
 
@@ -85,10 +84,7 @@ impl HubBuilder {
         mut self,
         id: &str,
         priority: i32,
-        handler: impl Fn(ChildSpec, &[NodeName]) -> Result<ChildSpec, HostFailure>
-        + Send
-        + Sync
-        + 'static,
+        handler: impl Fn(ChildSpec, &[NodeName]) -> Result<ChildSpec, HostFailure> + Send + Sync + 'static,
     ) -> Self {
         let handler: Interceptor = Arc::new(handler);
         self.interceptors.push((id.into(), priority, handler));
@@ -128,11 +124,7 @@ impl HubBuilder {
         let mut kinds = Vec::new();
         for (name, kind) in self.kinds {
             let name = KindName::new(name)?;
-            infos.push(KindInfo {
-                name: name.clone(),
-                has_state: kind.has_state(),
-                has_run: kind.has_run(),
-            });
+            infos.push(KindInfo { name: name.clone(), has_state: kind.has_state(), has_run: kind.has_run() });
             kinds.push((name, kind));
         }
         let config = self.config;
@@ -187,11 +179,7 @@ impl HubBuilder {
             local.set_hub(Arc::downgrade(&handle));
         }
         let time = now();
-        let statics = StaticChildren::new(
-            config.child_specs.clone(),
-            config.hubs_discover_interval,
-            time,
-        );
+        let statics = StaticChildren::new(config.child_specs.clone(), config.hubs_discover_interval, time);
         let setup = EngineSetup {
             labels: shared.node.labels().clone(),
             weight: shared.node.weight(),
@@ -202,15 +190,8 @@ impl HubBuilder {
             config,
         };
         let hooks = self.host_hooks | shared.observers.bits();
-        shared
-            .requests
-            .submit_unread(Command::SubscribeHooks(hooks));
-        let driver = Driver::new(
-            make_engine(time, setup),
-            receiver,
-            Arc::clone(shared),
-            statics,
-        );
+        shared.requests.submit_unread(Command::SubscribeHooks(hooks));
+        let driver = Driver::new(make_engine(time, setup), receiver, Arc::clone(shared), statics);
         shared.node.attach(&shared.id, sender)?;
         if let Err(error) = spawn("process-hub-engine", move || driver.run()) {
             shared.node.detach(&shared.id);
@@ -226,8 +207,6 @@ fn engine(now: Timestamp, setup: EngineSetup) -> Box<dyn Machine> {
 
 impl std::fmt::Debug for HubBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HubBuilder")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("HubBuilder").field("config", &self.config).finish_non_exhaustive()
     }
 }

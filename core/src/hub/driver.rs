@@ -168,9 +168,8 @@ impl Driver {
 
     /// The next input, or nothing when a deadline came first.
     fn wait(&mut self) -> Option<DriverInput> {
-        let deadline = (self.engine.next_deadline())
-            .min(self.statics.next_deadline())
-            .min(self.host_watch.next_deadline());
+        let deadline =
+            (self.engine.next_deadline()).min(self.statics.next_deadline()).min(self.host_watch.next_deadline());
         if deadline == Timestamp::NEVER {
             return match self.inputs.receiver.recv() {
                 Ok(input) => Some(input),
@@ -277,11 +276,7 @@ impl Driver {
     fn finish(mut self, end: End) {
         let shared = Arc::clone(&self.shared);
         let (reason, report, leave) = match end {
-            End::Stopped => (
-                closed("stop"),
-                Ok(std::mem::take(&mut self.report)),
-                ORDERLY_LEAVE,
-            ),
+            End::Stopped => (closed("stop"), Ok(std::mem::take(&mut self.report)), ORDERLY_LEAVE),
             End::Failed(error) => {
                 tracing::error!(target: "process_hub::hub", hub = %shared.id, %error, "the hub fences itself");
                 (error.clone(), Err(error), FENCED_LEAVE)
@@ -303,10 +298,7 @@ impl Driver {
         }
         for (_, sink) in self.sinks.drain() {
             let operation = sink.operation().to_owned();
-            sink.answer(Err(Error {
-                operation,
-                ..reason.clone()
-            }));
+            sink.answer(Err(Error { operation, ..reason.clone() }));
         }
         shared.node.detach(&shared.id);
         if shared.owns_node {

@@ -17,11 +17,7 @@ pub(crate) struct HostWatch {
 
 impl HostWatch {
     pub(crate) fn new() -> Self {
-        Self {
-            pulled: 0,
-            since: Timestamp(0),
-            next: Timestamp::NEVER,
-        }
+        Self { pulled: 0, since: Timestamp(0), next: Timestamp::NEVER }
     }
 
     /// When to look again; never while nothing waits.
@@ -36,11 +32,7 @@ impl HostWatch {
         if is_idle || pulled != self.pulled || self.next == Timestamp::NEVER {
             self.pulled = pulled;
             self.since = now;
-            self.next = if is_idle {
-                Timestamp::NEVER
-            } else {
-                now + PATIENCE
-            };
+            self.next = if is_idle { Timestamp::NEVER } else { now + PATIENCE };
             return None;
         }
         if now < self.next {

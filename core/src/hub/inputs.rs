@@ -63,8 +63,7 @@ impl Waiting {
                 self.commands.fetch_sub(1, Ordering::Relaxed);
             }
             DriverInput::Frame(_, frame) => {
-                self.frame_bytes
-                    .fetch_sub(frame.len() + FRAME_OVERHEAD_BYTES, Ordering::Relaxed);
+                self.frame_bytes.fetch_sub(frame.len() + FRAME_OVERHEAD_BYTES, Ordering::Relaxed);
             }
             DriverInput::Engine(_) | DriverInput::Fail(_) | DriverInput::Halt => {}
         }
@@ -89,13 +88,7 @@ pub(crate) struct InputReceiver {
 pub(crate) fn channel() -> (Inputs, InputReceiver) {
     let (sender, receiver) = unbounded();
     let waiting = Arc::new(Waiting::default());
-    (
-        Inputs {
-            sender,
-            waiting: Arc::clone(&waiting),
-        },
-        InputReceiver { receiver, waiting },
-    )
+    (Inputs { sender, waiting: Arc::clone(&waiting) }, InputReceiver { receiver, waiting })
 }
 
 impl Inputs {

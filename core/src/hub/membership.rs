@@ -83,9 +83,7 @@ pub(crate) struct Core {
 
 impl std::fmt::Debug for Core {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Core")
-            .field("node", self.transport.node())
-            .finish_non_exhaustive()
+        f.debug_struct("Core").field("node", self.transport.node()).finish_non_exhaustive()
     }
 }
 
@@ -101,14 +99,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     pub(crate) fn new(swim: Swim, core: Arc<Core>, inputs: Receiver<NodeInput>) -> Self {
-        Self {
-            swim,
-            core,
-            inputs,
-            effects: Vec::new(),
-            leave_until: None,
-            has_left: false,
-        }
+        Self { swim, core, inputs, effects: Vec::new(), leave_until: None, has_left: false }
     }
 
     /// Runs until the node left; then closes the transport.
@@ -118,8 +109,7 @@ impl Membership {
             let text = panic_text(&*panic);
             let message = format!("an invariant of membership is broken: {text}");
             tracing::error!(target: "process_hub::node", message, "the node fences itself");
-            core.router
-                .refuse(&Error::new(ErrorKind::HubFailed, "node", message));
+            core.router.refuse(&Error::new(ErrorKind::HubFailed, "node", message));
         }
         core.leaving.set();
         core.transport.close(CLOSE_TIME);
@@ -144,8 +134,7 @@ impl Membership {
     }
 
     fn is_late(&self) -> bool {
-        self.leave_until
-            .is_some_and(|until| until <= Instant::now())
+        self.leave_until.is_some_and(|until| until <= Instant::now())
     }
 
     fn wait_time(&self) -> Duration {
@@ -196,9 +185,7 @@ impl Membership {
         match effect {
             SwimEffect::Packet { to, bytes } => {
                 // Packets may be lost: membership asks again.
-                let sent = core
-                    .transport
-                    .send(&to.node, Lane::Ctl, &Channel::Swim, bytes);
+                let sent = core.transport.send(&to.node, Lane::Ctl, &Channel::Swim, bytes);
                 if let Err(error) = sent {
                     tracing::trace!(target: "process_hub::node", to = %to.node, %error, "a packet was not sent");
                 }
@@ -218,8 +205,7 @@ impl Membership {
             }),
             SwimEffect::NameTaken { by } => {
                 let message = format!("{} at {} has this name", by.node, by.address);
-                let error = Error::new(ErrorKind::NodeNameTaken, "start", message)
-                    .with_node(by.node.name.as_str());
+                let error = Error::new(ErrorKind::NodeNameTaken, "start", message).with_node(by.node.name.as_str());
                 core.router.refuse(&error);
                 core.gate.change(|arrival| {
                     arrival.verdict.get_or_insert(Err(error));
@@ -233,9 +219,7 @@ impl Membership {
 /// Dials the seeds that are not linked.
 pub(crate) fn dial(core: &Core, seeds: &Seeds) {
     let own = core.transport.address();
-    let linked: BTreeSet<String> = (core.transport.links().into_iter())
-        .map(|contact| contact.address)
-        .collect();
+    let linked: BTreeSet<String> = (core.transport.links().into_iter()).map(|contact| contact.address).collect();
     let mut addresses = seeds.addresses();
     addresses.retain(|address| address != own && !linked.contains(address));
     // Known before a dial can fail.

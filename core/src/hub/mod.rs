@@ -171,11 +171,7 @@ impl Hub {
     ///
     /// # Errors
     /// As there; `register` was called then.
-    pub fn request_notify_with(
-        &self,
-        command: Command,
-        register: impl FnOnce(RequestId),
-    ) -> Result<RequestId, Error> {
+    pub fn request_notify_with(&self, command: Command, register: impl FnOnce(RequestId)) -> Result<RequestId, Error> {
         self.requests().submit_to_queue(command, register)
     }
 
@@ -188,38 +184,26 @@ impl Hub {
     ///
     /// The answer fails with the child's own error, such as `already_started`, `unknown_kind`, `start_failed`.
     pub fn start_child(&self, spec: ChildSpec, options: StartOptions) -> Pending<Started> {
-        self.requests()
-            .submit(Command::Start(vec![Arc::new(spec)], options), |outcome| {
-                Some(outcome.into_start_result()?.into_one())
-            })
+        self.requests().submit(Command::Start(vec![Arc::new(spec)], options), |outcome| {
+            Some(outcome.into_start_result()?.into_one())
+        })
     }
 
     /// Starts children. One that fails refuses none of the others; the answer tells of each.
-    pub fn start_children(
-        &self,
-        specs: Vec<ChildSpec>,
-        options: StartOptions,
-    ) -> Pending<StartResult> {
+    pub fn start_children(&self, specs: Vec<ChildSpec>, options: StartOptions) -> Pending<StartResult> {
         let specs = specs.into_iter().map(Arc::new).collect();
-        self.requests().submit(Command::Start(specs, options), |o| {
-            o.into_start_result().map(Ok)
-        })
+        self.requests().submit(Command::Start(specs, options), |o| o.into_start_result().map(Ok))
     }
 
     /// Stops one child everywhere. The answer comes when its instances have ended.
     pub fn stop_child(&self, child: &ChildId, timeout: Duration) -> Pending<Stopped> {
         self.requests()
-            .submit(Command::Stop(vec![child.clone()], timeout), |outcome| {
-                Some(outcome.into_stop_result()?.into_one())
-            })
+            .submit(Command::Stop(vec![child.clone()], timeout), |outcome| Some(outcome.into_stop_result()?.into_one()))
     }
 
     /// Stops children everywhere; the answer tells of each.
     pub fn stop_children(&self, children: Vec<ChildId>, timeout: Duration) -> Pending<StopResult> {
-        self.requests()
-            .submit(Command::Stop(children, timeout), |outcome| {
-                outcome.into_stop_result().map(Ok)
-            })
+        self.requests().submit(Command::Stop(children, timeout), |outcome| outcome.into_stop_result().map(Ok))
     }
 
     /// Sends a message and waits for the reply (R7). `command.chain` is empty outside of children.
@@ -245,20 +229,14 @@ impl Hub {
             let error = Error::new(ErrorKind::InvalidArgument, "register", message);
             return Pending::refused("register", error);
         };
-        let info = KindInfo {
-            name: name.clone(),
-            has_state: code.has_state(),
-            has_run: code.has_run(),
-        };
+        let info = KindInfo { name: name.clone(), has_state: code.has_state(), has_run: code.has_run() };
         local.register(name, Arc::new(code));
         self.register_kinds(vec![info])
     }
 
     /// Tells the hub which kinds its host can run, for hosts that pull the queue.
     pub fn register_kinds(&self, kinds: Vec<KindInfo>) -> Pending<()> {
-        self.requests().submit(Command::Register(kinds), |outcome| {
-            outcome.into_done().map(Ok)
-        })
+        self.requests().submit(Command::Register(kinds), |outcome| outcome.into_done().map(Ok))
     }
 
     /// Calls `handler` with each firing of `hook`: on one thread of the observers, higher priority first, then in
@@ -275,9 +253,7 @@ impl Hub {
     ) -> Result<(), Error> {
         self.requests().check("on")?;
         let handler: Observer = Arc::new(handler);
-        self.shared()
-            .observers
-            .on(hook, id.into(), priority, handler)?;
+        self.shared().observers.on(hook, id.into(), priority, handler)?;
         self.subscribe();
         Ok(())
     }
@@ -301,9 +277,7 @@ impl Hub {
             return Err(Error::new(ErrorKind::InvalidArgument, "intercept", message));
         }
         let handler: Interceptor = Arc::new(handler);
-        self.shared()
-            .observers
-            .intercept(id.into(), priority, handler);
+        self.shared().observers.intercept(id.into(), priority, handler);
         self.subscribe();
         Ok(())
     }
@@ -333,9 +307,7 @@ impl Hub {
 
     /// Gives every local child away and stays a member that owns nothing.
     pub fn drain(&self, timeout: Duration) -> Pending<DrainReport> {
-        self.requests().submit(Command::Drain(timeout), |outcome| {
-            outcome.into_report().map(Ok)
-        })
+        self.requests().submit(Command::Drain(timeout), |outcome| outcome.into_report().map(Ok))
     }
 
     /// Drains, leaves and stops (R19), within `timeout` and half a second. A second call answers the same.
@@ -369,30 +341,21 @@ impl Hub {
 
     /// Where a child is and why, as the document of `where`.
     pub fn where_is(&self, child: &ChildId) -> Pending<Value> {
-        self.requests()
-            .submit(Command::Where(child.clone()), |outcome| {
-                outcome.into_json().map(Ok)
-            })
+        self.requests().submit(Command::Where(child.clone()), |outcome| outcome.into_json().map(Ok))
     }
 
     /// What would move if these nodes joined or left: `{moves: [{id, from, to}]}`. Nothing is done.
     pub fn plan(&self, change: PlanChange) -> Pending<Value> {
-        self.requests()
-            .submit(Command::Plan(change), |outcome| outcome.into_json().map(Ok))
+        self.requests().submit(Command::Plan(change), |outcome| outcome.into_json().map(Ok))
     }
 
     /// Answers when every reachable node has what this node had written.
     pub fn sync(&self, timeout: Duration) -> Pending<()> {
-        self.requests().submit(Command::Sync(timeout), |outcome| {
-            outcome.into_done().map(Ok)
-        })
+        self.requests().submit(Command::Sync(timeout), |outcome| outcome.into_done().map(Ok))
     }
 
     /// Clears `state_lost` of a child (R8).
     pub fn acknowledge_loss(&self, child: &ChildId) -> Pending<()> {
-        self.requests()
-            .submit(Command::AcknowledgeLoss(child.clone()), |outcome| {
-                outcome.into_done().map(Ok)
-            })
+        self.requests().submit(Command::AcknowledgeLoss(child.clone()), |outcome| outcome.into_done().map(Ok))
     }
 }

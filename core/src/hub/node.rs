@@ -62,11 +62,7 @@ impl Node {
     /// # Errors
     /// `invalid_config` for an address or a key file that cannot be used; `node_name_taken` when a living node has
     /// the name (R13).
-    pub fn start(
-        config: &NodeConfig,
-        profile: &Profile,
-        discover_interval: Duration,
-    ) -> Result<Self, Error> {
+    pub fn start(config: &NodeConfig, profile: &Profile, discover_interval: Duration) -> Result<Self, Error> {
         Self::start_with(config, profile, discover_interval, |node, sink| {
             let transport = TcpTransport::start(TcpSetup {
                 node: node.clone(),
@@ -87,10 +83,7 @@ impl Node {
         config: &NodeConfig,
         profile: &Profile,
         discover_interval: Duration,
-        make_transport: impl FnOnce(
-            &NodeRef,
-            Arc<dyn TransportSink>,
-        ) -> Result<Arc<dyn Transport>, Error>,
+        make_transport: impl FnOnce(&NodeRef, Arc<dyn TransportSink>) -> Result<Arc<dyn Transport>, Error>,
     ) -> Result<Self, Error> {
         let seeds = Seeds::parse(&config.seeds)?;
         let me = NodeRef {
@@ -104,10 +97,7 @@ impl Node {
         let router = Arc::new(Router::new(sender.clone()));
         let sink: Arc<dyn TransportSink> = Arc::clone(&router) as _;
         let transport = make_transport(&me, sink)?;
-        let contact = Contact {
-            node: me.clone(),
-            address: transport.address().to_owned(),
-        };
+        let contact = Contact { node: me.clone(), address: transport.address().to_owned() };
         let core = Arc::new(Core {
             transport,
             router,
@@ -115,11 +105,7 @@ impl Node {
             ended: super::Flag::default(),
             leaving: super::Flag::default(),
         });
-        let setup = SwimSetup {
-            contact,
-            profile: profile.clone(),
-            seed: random_number()?,
-        };
+        let setup = SwimSetup { contact, profile: profile.clone(), seed: random_number()? };
         let swim = Swim::new(clock::now(), setup);
         let membership = Membership::new(swim, Arc::clone(&core), inputs);
         spawn("process-hub-node", move || membership.run())?;
@@ -169,10 +155,7 @@ impl Node {
             router.hubs().iter().for_each(Inputs::halt);
         }
         let _ = inner.inputs.send(NodeInput::Leave(until));
-        inner
-            .core
-            .ended
-            .wait(until.saturating_duration_since(Instant::now()))
+        inner.core.ended.wait(until.saturating_duration_since(Instant::now()))
     }
 
     /// This node: its name and which start of it.
@@ -231,13 +214,7 @@ impl Node {
         self.0.core.router.detach(id);
     }
 
-    pub(crate) fn send(
-        &self,
-        to: &NodeRef,
-        lane: Lane,
-        channel: &Channel,
-        frame: Bytes,
-    ) -> Result<(), SendError> {
+    pub(crate) fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, frame: Bytes) -> Result<(), SendError> {
         self.0.core.transport.send(to, lane, channel, frame)
     }
 }

@@ -23,8 +23,7 @@ const MAX_WAITING_EVENTS: usize = 4_096;
 /// Called with each firing of the hook it was registered for.
 pub type Observer = Arc<dyn Fn(&HookEvent) + Send + Sync>;
 /// May change a spec before its start, given where it will be started.
-pub type Interceptor =
-    Arc<dyn Fn(ChildSpec, &[NodeName]) -> Result<ChildSpec, HostFailure> + Send + Sync>;
+pub type Interceptor = Arc<dyn Fn(ChildSpec, &[NodeName]) -> Result<ChildSpec, HostFailure> + Send + Sync>;
 
 struct Entry<H> {
     hook: HookName,
@@ -70,13 +69,7 @@ pub(crate) struct Observers {
 
 impl Observers {
     /// Adds an observer; the first one starts the thread.
-    pub(crate) fn on(
-        &self,
-        hook: HookName,
-        id: String,
-        priority: i32,
-        handler: Observer,
-    ) -> Result<(), Error> {
+    pub(crate) fn on(&self, hook: HookName, id: String, priority: i32, handler: Observer) -> Result<(), Error> {
         let mut events = self.events.lock();
         if events.is_none() {
             let (sender, receiver) = bounded::<HookEvent>(MAX_WAITING_EVENTS);
@@ -95,24 +88,14 @@ impl Observers {
             *events = Some(sender);
         }
         drop(events);
-        let entry = Entry {
-            hook,
-            id,
-            priority,
-            handler,
-        };
+        let entry = Entry { hook, id, priority, handler };
         insert(&mut self.handlers.observers.write(), entry);
         Ok(())
     }
 
     /// Adds an interceptor of `child_data_alter`.
     pub(crate) fn intercept(&self, id: String, priority: i32, handler: Interceptor) {
-        let entry = Entry {
-            hook: HookName::ChildDataAlter,
-            id,
-            priority,
-            handler,
-        };
+        let entry = Entry { hook: HookName::ChildDataAlter, id, priority, handler };
         insert(&mut self.handlers.interceptors.write(), entry);
     }
 
@@ -147,9 +130,7 @@ impl Observers {
     /// Passes an event to the observers' thread.
     pub(crate) fn fire(&self, event: HookEvent) {
         let events = self.events.lock();
-        let refused = events
-            .as_ref()
-            .is_some_and(|sender| sender.try_send(event).is_err());
+        let refused = events.as_ref().is_some_and(|sender| sender.try_send(event).is_err());
         if refused {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -161,14 +142,9 @@ impl Observers {
     }
 
     /// Runs the interceptors, each on what the one before made of the spec.
-    pub(crate) fn alter(
-        &self,
-        spec: ChildSpec,
-        nodes: &[NodeName],
-    ) -> Result<ChildSpec, HostFailure> {
-        let interceptors: Vec<Interceptor> = (self.handlers.interceptors.read().iter())
-            .map(|entry| Arc::clone(&entry.handler))
-            .collect();
+    pub(crate) fn alter(&self, spec: ChildSpec, nodes: &[NodeName]) -> Result<ChildSpec, HostFailure> {
+        let interceptors: Vec<Interceptor> =
+            (self.handlers.interceptors.read().iter()).map(|entry| Arc::clone(&entry.handler)).collect();
         (interceptors.iter()).try_fold(spec, |spec, interceptor| interceptor(spec, nodes))
     }
 

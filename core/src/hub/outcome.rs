@@ -55,21 +55,14 @@ impl MessageCommand {
     /// A message from outside of any child to the active instance, with the default timeout of 5 s.
     #[must_use]
     pub fn new(child: ChildId, message: Payload) -> Self {
-        Self {
-            child,
-            message,
-            recipient: Recipient::Active,
-            timeout: Duration::from_secs(5),
-            chain: Arc::new([]),
-        }
+        Self { child, message, recipient: Recipient::Active, timeout: Duration::from_secs(5), chain: Arc::new([]) }
     }
 }
 
 fn child_error(operation: &str, errors: Vec<ChildError>) -> Error {
     match errors.into_iter().next() {
         Some(error) => {
-            let base =
-                Error::new(error.kind, operation, error.message).with_child(error.id.as_str());
+            let base = Error::new(error.kind, operation, error.message).with_child(error.id.as_str());
             match error.node {
                 Some(node) => base.with_node(node.as_str()),
                 None => base,

@@ -82,17 +82,11 @@ enum Target {
 
 impl Sink {
     pub(crate) fn queue(operation: &'static str, id: RequestId, sender: Sender<HostItem>) -> Self {
-        Self {
-            operation,
-            target: Some(Target::Queue(id, sender)),
-        }
+        Self { operation, target: Some(Target::Queue(id, sender)) }
     }
 
     pub(crate) fn nobody(operation: &'static str) -> Self {
-        Self {
-            operation,
-            target: Some(Target::Nobody),
-        }
+        Self { operation, target: Some(Target::Nobody) }
     }
 
     /// The operation that waits.
@@ -155,14 +149,8 @@ impl<T> Pending<T> {
         timeout: Duration,
         convert: fn(Outcome) -> Option<Result<T, Error>>,
     ) -> (Self, Sink) {
-        let slot = Arc::new(Slot {
-            state: Mutex::new(SlotState::Open(None)),
-            answered: Condvar::new(),
-        });
-        let sink = Sink {
-            operation,
-            target: Some(Target::Slot(Arc::clone(&slot))),
-        };
+        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Open(None)), answered: Condvar::new() });
+        let sink = Sink { operation, target: Some(Target::Slot(Arc::clone(&slot))) };
         let pending = Self {
             slot,
             id,
@@ -218,13 +206,7 @@ impl<T> Pending<T> {
     }
 
     fn read(&self, answer: Answer) -> Result<T, Error> {
-        let shape = || {
-            Error::new(
-                ErrorKind::Internal,
-                self.operation,
-                "an answer of another shape",
-            )
-        };
+        let shape = || Error::new(ErrorKind::Internal, self.operation, "an answer of another shape");
         answer.and_then(|outcome| (self.convert)(outcome).unwrap_or_else(|| Err(shape())))
     }
 }
@@ -243,21 +225,16 @@ impl<T> Future for Pending<T> {
                 drop(state);
                 Poll::Ready(self.read(answer))
             }
-            SlotState::Taken => Poll::Ready(Err(Error::new(
-                ErrorKind::Internal,
-                self.operation,
-                "the answer was taken before",
-            ))),
+            SlotState::Taken => {
+                Poll::Ready(Err(Error::new(ErrorKind::Internal, self.operation, "the answer was taken before")))
+            }
         }
     }
 }
 
 impl<T> std::fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pending")
-            .field("id", &self.id)
-            .field("operation", &self.operation)
-            .finish_non_exhaustive()
+        f.debug_struct("Pending").field("id", &self.id).field("operation", &self.operation).finish_non_exhaustive()
     }
 }
 

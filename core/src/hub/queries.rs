@@ -43,18 +43,14 @@ impl Hub {
     /// The children of every member, each asked over the network.
     pub fn which_children_global(&self, timeout: Duration) -> Pending<ChildrenByNode> {
         let command = Command::WhichChildren(timeout);
-        self.shared()
-            .requests
-            .submit(command, |outcome| outcome.into_children().map(Ok))
+        self.shared().requests.submit(command, |outcome| outcome.into_children().map(Ok))
     }
 
     /// The rows whose metadata has this `tag`.
     #[must_use]
     pub fn tag_query(&self, tag: &str) -> Vec<Arc<Row>> {
         let view = &self.shared().view;
-        view.by_metadata(|metadata| {
-            metadata.get("tag").and_then(|value| value.as_str()) == Some(tag)
-        })
+        view.by_metadata(|metadata| metadata.get("tag").and_then(|value| value.as_str()) == Some(tag))
     }
 
     /// The rows whose metadata has this key.

@@ -27,13 +27,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new(inputs: Inputs, queue: HostQueue) -> Self {
-        Self {
-            inputs,
-            queue,
-            next: AtomicU64::new(1),
-            process: std::process::id(),
-            ended: OnceLock::new(),
-        }
+        Self { inputs, queue, next: AtomicU64::new(1), process: std::process::id(), ended: OnceLock::new() }
     }
 
     /// Every later operation answers this error, with its own name.
@@ -55,11 +49,7 @@ impl Requests {
     }
 
     /// Sends a command; the answer is waited for.
-    pub(crate) fn submit<T>(
-        &self,
-        command: Command,
-        convert: fn(Outcome) -> Option<Result<T, Error>>,
-    ) -> Pending<T> {
+    pub(crate) fn submit<T>(&self, command: Command, convert: fn(Outcome) -> Option<Result<T, Error>>) -> Pending<T> {
         let id = self.number();
         let operation = operation(&command);
         let (pending, sink) = Pending::open(id, operation, timeout(&command), convert);
@@ -71,16 +61,12 @@ impl Requests {
 
     /// `call`.
     pub(crate) fn call(&self, message: MessageCommand) -> Pending<Payload> {
-        self.submit(Command::Call(message), |outcome| {
-            outcome.into_reply().map(Ok)
-        })
+        self.submit(Command::Call(message), |outcome| outcome.into_reply().map(Ok))
     }
 
     /// `send`.
     pub(crate) fn send(&self, message: MessageCommand) -> Pending<()> {
-        self.submit(Command::Send(message), |outcome| {
-            outcome.into_done().map(Ok)
-        })
+        self.submit(Command::Send(message), |outcome| outcome.into_done().map(Ok))
     }
 
     /// Sends a command; the answer comes as an item of the host queue. `register` runs before it can.
@@ -115,15 +101,11 @@ impl Requests {
     /// Whether operations are possible.
     pub(crate) fn check(&self, operation: &'static str) -> Result<(), Error> {
         if self.is_forked() {
-            let message =
-                "the process was forked after the hub started; start a hub of its own here";
+            let message = "the process was forked after the hub started; start a hub of its own here";
             return Err(Error::new(ErrorKind::Forked, operation, message));
         }
         match self.ended.get() {
-            Some(reason) => Err(Error {
-                operation: operation.into(),
-                ..reason.clone()
-            }),
+            Some(reason) => Err(Error { operation: operation.into(), ..reason.clone() }),
             None => Ok(()),
         }
     }
@@ -138,10 +120,7 @@ impl Requests {
             return Err((error, sink));
         }
         self.inputs.command(id, command, sink).map_err(|sink| {
-            let message = format!(
-                "{} operations wait for the hub already",
-                super::inputs::MAX_WAITING_COMMANDS
-            );
+            let message = format!("{} operations wait for the hub already", super::inputs::MAX_WAITING_COMMANDS);
             (Error::new(ErrorKind::Overloaded, name, message), sink)
         })
     }
@@ -151,17 +130,13 @@ impl Requests {
 fn check_arguments(command: &Command) -> Result<(), Error> {
     let refuse = |kind, message: String| Err(Error::new(kind, operation(command), message));
     match command {
-        Command::Start(specs, _) if specs.is_empty() => refuse(
-            ErrorKind::NoChildren,
-            "the list of children is empty".into(),
-        ),
-        Command::Stop(ids, _) if ids.is_empty() => refuse(
-            ErrorKind::NoChildren,
-            "the list of children is empty".into(),
-        ),
-        Command::Call(message) | Command::Send(message)
-            if message.message.len() > MAX_MESSAGE_BYTES =>
-        {
+        Command::Start(specs, _) if specs.is_empty() => {
+            refuse(ErrorKind::NoChildren, "the list of children is empty".into())
+        }
+        Command::Stop(ids, _) if ids.is_empty() => {
+            refuse(ErrorKind::NoChildren, "the list of children is empty".into())
+        }
+        Command::Call(message) | Command::Send(message) if message.message.len() > MAX_MESSAGE_BYTES => {
             let actual = message.message.len();
             refuse(
                 ErrorKind::PayloadTooLarge,
@@ -169,16 +144,10 @@ fn check_arguments(command: &Command) -> Result<(), Error> {
             )
             .map_err(|error| error.with_child(message.child.as_str()))
         }
-        Command::Start(specs, _) => match specs
-            .iter()
-            .find(|spec| spec.args.len() > MAX_MESSAGE_BYTES)
-        {
+        Command::Start(specs, _) => match specs.iter().find(|spec| spec.args.len() > MAX_MESSAGE_BYTES) {
             Some(spec) => refuse(
                 ErrorKind::PayloadTooLarge,
-                format!(
-                    "arguments may have {MAX_MESSAGE_BYTES} bytes, those of this child have {}",
-                    spec.args.len()
-                ),
+                format!("arguments may have {MAX_MESSAGE_BYTES} bytes, those of this child have {}", spec.args.len()),
             )
             .map_err(|error| error.with_child(spec.id.as_str())),
             None => Ok(()),

@@ -171,12 +171,7 @@ impl Router {
 impl TransportSink for Router {
     fn event(&self, event: TransportEvent) {
         let input = match event {
-            TransportEvent::Frame {
-                from,
-                lane: _,
-                channel,
-                bytes,
-            } => match channel {
+            TransportEvent::Frame { from, lane: _, channel, bytes } => match channel {
                 Channel::Swim => return self.packet(from, bytes),
                 Channel::Hub(hub) => return self.frame(from, &hub, bytes),
             },

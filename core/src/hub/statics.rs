@@ -10,10 +10,9 @@ use crate::ids::RequestId;
 use crate::spec::ChildSpec;
 use crate::time::Timestamp;
 
-/// The driver's own requests are numbered down from here; those of the public API count up.
-const OWN_REQUESTS: u64 = u64::MAX;
-/// Below this number a request is of the public API.
-const FIRST_OWN: u64 = u64::MAX >> 1;
+/// The driver's own requests have this bit. Those of the public API count up from one, and the bit above it marks
+/// the engine's own.
+const OWN_REQUEST: u64 = 1 << 62;
 
 /// The static children of one hub that are not ensured yet.
 #[derive(Debug)]
@@ -27,11 +26,7 @@ pub(crate) struct StaticChildren {
 impl StaticChildren {
     pub(crate) fn new(specs: Vec<ChildSpec>, interval: Duration, now: Timestamp) -> Self {
         Self {
-            next: if specs.is_empty() {
-                Timestamp::NEVER
-            } else {
-                now
-            },
+            next: if specs.is_empty() { Timestamp::NEVER } else { now },
             missing: specs.into_iter().map(Arc::new).collect(),
             interval,
             attempts: 0,
@@ -49,23 +44,17 @@ impl StaticChildren {
         }
         self.next = Timestamp::NEVER;
         self.attempts += 1;
-        let options = StartOptions {
-            if_exists: IfExists::Return,
-            ..StartOptions::default()
-        };
-        begin(
-            self.request(),
-            Command::Start(self.missing.clone(), options),
-        );
+        let options = StartOptions { if_exists: IfExists::Return, ..StartOptions::default() };
+        begin(self.request(), Command::Start(self.missing.clone(), options));
     }
 
     fn request(&self) -> RequestId {
-        RequestId(OWN_REQUESTS - self.attempts)
+        RequestId(OWN_REQUEST | self.attempts)
     }
 
     /// Whether the answer of this request is for [`Self::answered`].
     pub(crate) fn is_own(&self, id: RequestId) -> bool {
-        id.0 > FIRST_OWN
+        id.0 & OWN_REQUEST != 0
     }
 
     /// Keeps what failed for the next interval.
@@ -76,13 +65,8 @@ impl StaticChildren {
                 for error in &result.errors {
                     tracing::warn!(target: "process_hub::hub", child = %error.id, kind = %error.kind, message = error.message, "a static child is not ensured yet");
                 }
-                let failed: BTreeSet<&str> = result
-                    .errors
-                    .iter()
-                    .map(|error| error.id.as_str())
-                    .collect();
-                self.missing
-                    .retain(|spec| failed.contains(spec.id.as_str()));
+                let failed: BTreeSet<&str> = result.errors.iter().map(|error| error.id.as_str()).collect();
+                self.missing.retain(|spec| failed.contains(spec.id.as_str()));
             }
             Err(error) => {
                 tracing::warn!(target: "process_hub::hub", %error, "the static children are not ensured yet");

@@ -34,10 +34,7 @@ impl Hub {
         DebugStats {
             hubs: shared.node.hub_count(),
             children: shared.view.len(),
-            instances: shared
-                .local
-                .as_ref()
-                .map_or(0, |local| local.instance_count()),
+            instances: shared.local.as_ref().map_or(0, |local| local.instance_count()),
             threads: thread_count(),
             handles: Arc::strong_count(&self.handle),
             descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
@@ -71,8 +68,7 @@ fn thread_count() -> usize {
     tasks
         .filter_map(Result::ok)
         .filter(|task| {
-            std::fs::read_to_string(task.path().join("comm"))
-                .is_ok_and(|name| name.starts_with("process-hub"))
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with("process-hub"))
         })
         .count()
 }

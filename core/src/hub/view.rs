@@ -58,10 +58,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            rows: papaya::HashMap::with_hasher(TextHash { seed }),
-            status: RwLock::default(),
-        }
+        Self { rows: papaya::HashMap::with_hasher(TextHash { seed }), status: RwLock::default() }
     }
 
     pub(crate) fn publish(&self, child: ChildId, row: Option<Arc<Row>>) {
@@ -94,9 +91,7 @@ impl View {
 
     pub(crate) fn all(&self) -> BTreeMap<ChildId, Arc<Row>> {
         let rows = self.rows.pin();
-        rows.iter()
-            .map(|(id, row)| (id.clone(), Arc::clone(row)))
-            .collect()
+        rows.iter().map(|(id, row)| (id.clone(), Arc::clone(row))).collect()
     }
 
     /// The children that have an instance on `node`, in the order of their ids.

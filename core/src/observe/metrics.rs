@@ -47,10 +47,7 @@ pub(crate) struct HubMetrics {
 
 impl HubMetrics {
     pub(crate) fn new(hub: &HubId, node: &NodeName) -> Self {
-        let labels = [
-            ("hub".into(), hub.as_str().to_owned().into()),
-            ("node".into(), node.as_str().to_owned().into()),
-        ];
+        let labels = [("hub".into(), hub.as_str().to_owned().into()), ("node".into(), node.as_str().to_owned().into())];
         let mut registry = Registry::with_prefix_and_labels("process_hub", labels.into_iter());
         let counter = |registry: &mut Registry, name: &str, help: &str| {
             let counter = Counter::default();
@@ -79,11 +76,7 @@ impl HubMetrics {
             children: gauge(r, "children", "Children the registry knows"),
             members: gauge(r, "members", "Members of the hub, this node included"),
             waiting_calls: gauge(r, "waiting_calls", "Calls that wait for the host"),
-            queued_bytes: gauge(
-                r,
-                "queued_bytes",
-                "Bytes of frames that wait for the engine",
-            ),
+            queued_bytes: gauge(r, "queued_bytes", "Bytes of frames that wait for the engine"),
             hooks_dropped: total(r, "hooks_dropped", "Hook events dropped by slow observers"),
             frames_dropped: total(r, "frames_dropped", "Frames dropped by a slow engine"),
             registry,
@@ -97,8 +90,7 @@ impl HubMetrics {
         self.waiting_calls.set(signed(gauges.waiting_calls));
         self.queued_bytes.set(signed(gauges.queued_bytes));
         self.hooks_dropped.set(gauges.hooks_dropped);
-        self.frames_dropped
-            .set(u64::try_from(gauges.frames_dropped).unwrap_or(u64::MAX));
+        self.frames_dropped.set(u64::try_from(gauges.frames_dropped).unwrap_or(u64::MAX));
     }
 
     /// The text of the exposition format.

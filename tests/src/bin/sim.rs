@@ -40,11 +40,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let mut arguments = Arguments::default();
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64, String> {
-            let text = words
-                .next()
-                .ok_or_else(|| format!("{word} needs a number"))?;
-            text.parse()
-                .map_err(|_| format!("{word} needs a number, not `{text}`"))
+            let text = words.next().ok_or_else(|| format!("{word} needs a number"))?;
+            text.parse().map_err(|_| format!("{word} needs a number, not `{text}`"))
         };
         match word.as_str() {
             "--seeds" => arguments.seeds = Some(number()?),
@@ -181,10 +178,7 @@ fn run_all(arguments: &Arguments, from: u64, count: u64, began: Instant) -> Tota
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
                 let rate = totals.seeds_per_second(began);
-                eprintln!(
-                    "{}/{count} seeds, {} violations, {rate:.1} seeds/s",
-                    totals.seeds, totals.violations
-                );
+                eprintln!("{}/{count} seeds, {} violations, {rate:.1} seeds/s", totals.seeds, totals.violations);
             }
         }
     });

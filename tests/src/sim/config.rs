@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use process_hub::config::{
-    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RestartConfig,
-    Synchronization,
+    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RestartConfig, Synchronization,
 };
 use process_hub::ids::HubId;
 
@@ -79,18 +78,11 @@ pub(crate) struct Swarm {
 
 impl Swarm {
     pub(crate) fn new(options: &Options, draw: &mut Draw) -> Self {
-        let nodes = options
-            .nodes
-            .unwrap_or_else(|| usize::try_from(draw.between(1, 9)).unwrap_or(1));
-        let safety_us = options
-            .minutes
-            .map_or_else(|| draw.between(60, 600), |minutes| minutes * 60)
-            * 1_000_000;
+        let nodes = options.nodes.unwrap_or_else(|| usize::try_from(draw.between(1, 9)).unwrap_or(1));
+        let safety_us = options.minutes.map_or_else(|| draw.between(60, 600), |minutes| minutes * 60) * 1_000_000;
         let hub_count = if draw.chance(10) { 2 } else { 1 };
         let profile = profile(draw);
-        let hubs = (0..hub_count)
-            .map(|index| hub(index, &profile, draw))
-            .collect();
+        let hubs = (0..hub_count).map(|index| hub(index, &profile, draw)).collect();
         let faults = FaultClasses {
             one_way_cut: draw.chance(50),
             partition: draw.chance(50),
@@ -118,11 +110,7 @@ impl Swarm {
             },
             drifting_clocks: draw.chance(50),
             uses_swim: draw.chance(75),
-            batch_us: if draw.chance(50) {
-                0
-            } else {
-                draw.spread(10, 2_000)
-            },
+            batch_us: if draw.chance(50) { 0 } else { draw.spread(10, 2_000) },
         }
     }
 
@@ -159,10 +147,7 @@ fn hub(index: u8, profile: &Profile, draw: &mut Draw) -> HubConfig {
     let handover = draw.chance(75);
     let handover_data_wait = milliseconds(draw, 200, 3_000);
     let migration = if draw.chance(50) {
-        Migration::ColdSwap {
-            handover,
-            handover_data_wait,
-        }
+        Migration::ColdSwap { handover, handover_data_wait }
     } else {
         Migration::HotSwap {
             retention: milliseconds(draw, 100, 5_000),
@@ -178,9 +163,7 @@ fn hub(index: u8, profile: &Profile, draw: &mut Draw) -> HubConfig {
         child_specs: Vec::new(),
         redundancy: Redundancy::Singularity,
         migration,
-        synchronization: Synchronization::PubSub {
-            sync_interval: milliseconds(draw, 1_000, 15_000),
-        },
+        synchronization: Synchronization::PubSub { sync_interval: milliseconds(draw, 1_000, 15_000) },
         partition_tolerance: PartitionTolerance::Divergence,
         distribution: Distribution::ConsistentHashing,
         restart: RestartConfig {

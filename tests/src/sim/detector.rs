@@ -42,10 +42,7 @@ pub(crate) enum Sight {
 
 impl Detector {
     pub(crate) fn new(worst: Duration) -> Self {
-        Self {
-            beliefs: BTreeMap::new(),
-            worst_us: micros(worst),
-        }
+        Self { beliefs: BTreeMap::new(), worst_us: micros(worst) }
     }
 
     /// Looks at a peer again. Answers when which verdict falls, if one is to be queued.
@@ -69,14 +66,8 @@ impl Detector {
         belief.pending = Some(shall_be_up);
         let (delay_us, verdict) = match sight {
             Sight::Reachable => (draw.spread(5_000, 2_000_000), Verdict::Up),
-            Sight::Silent => (
-                draw.between(self.worst_us / 4, self.worst_us),
-                Verdict::Down(Evidence::Suspected),
-            ),
-            Sight::Refused => (
-                draw.between(20_000, 60_000),
-                Verdict::Down(Evidence::Refused),
-            ),
+            Sight::Silent => (draw.between(self.worst_us / 4, self.worst_us), Verdict::Down(Evidence::Suspected)),
+            Sight::Refused => (draw.between(20_000, 60_000), Verdict::Down(Evidence::Refused)),
             Sight::Left => (draw.between(200, 60_000), Verdict::Down(Evidence::Left)),
         };
         Some((now.plus_us(delay_us), belief.generation, verdict))
@@ -94,13 +85,7 @@ impl Detector {
     }
 
     /// A verdict falls. False when it was overtaken.
-    pub(crate) fn settle(
-        &mut self,
-        observer: ProcessId,
-        subject: ProcessId,
-        generation: u32,
-        is_up: bool,
-    ) -> bool {
+    pub(crate) fn settle(&mut self, observer: ProcessId, subject: ProcessId, generation: u32, is_up: bool) -> bool {
         match self.beliefs.get_mut(&(observer, subject)) {
             Some(belief) if belief.generation == generation && belief.is_up != is_up => {
                 belief.is_up = is_up;

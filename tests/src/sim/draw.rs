@@ -22,20 +22,12 @@ impl Draw {
 
     /// Uniform in `low..=high`.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
-        if high <= low {
-            low
-        } else {
-            self.0.random_range(low..=high)
-        }
+        if high <= low { low } else { self.0.random_range(low..=high) }
     }
 
     /// Uniform below `bound`; zero when there is nothing below it.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
-        if bound == 0 {
-            0
-        } else {
-            self.0.random_range(0..bound)
-        }
+        if bound == 0 { 0 } else { self.0.random_range(0..bound) }
     }
 
     /// True in `ppm` of a million draws.

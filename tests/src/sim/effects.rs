@@ -1,9 +1,6 @@
 //! Carrying out what engines want done: what the drivers do in production.
 
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "the host calls that matter are named; the others pass"
-)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the host calls that matter are named; the others pass")]
 
 use process_hub::engine::{Effect, Input};
 use process_hub::host::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent};
@@ -18,12 +15,7 @@ use super::world::World;
 
 impl World {
     /// Carries out effects in order; the process may die after any of them.
-    pub(crate) fn carry_out(
-        &mut self,
-        at: ProcessId,
-        hub: HubIndex,
-        effects: &mut Vec<Effect>,
-    ) -> Check {
+    pub(crate) fn carry_out(&mut self, at: ProcessId, hub: HubIndex, effects: &mut Vec<Effect>) -> Check {
         for effect in effects.drain(..) {
             self.carry_out_one(at, hub, effect)?;
             let process = self.process_mut(at);
@@ -59,12 +51,7 @@ impl World {
                 self.digest.update(b"reply");
                 self.digest.update(&request.0.to_le_bytes());
                 self.digest.update(&[u8::from(result.is_ok())]);
-                self.observe(&Fact::Replied {
-                    process: at,
-                    hub,
-                    request,
-                    result: &result,
-                })
+                self.observe(&Fact::Replied { process: at, hub, request, result: &result })
             }
             Effect::Publish(child, row) => {
                 self.digest.update(b"row");
@@ -73,48 +60,29 @@ impl World {
                     self.digest.update(instance.node.as_str().as_bytes());
                     self.digest.update(&instance.epoch.0.to_le_bytes());
                 }
-                self.observe(&Fact::Row {
-                    process: at,
-                    hub,
-                    child: &child,
-                    row: row.as_ref(),
-                })
+                self.observe(&Fact::Row { process: at, hub, child: &child, row: row.as_ref() })
             }
             Effect::Status(status) => {
                 self.digest.update(b"status");
-                self.observe(&Fact::Status {
-                    process: at,
-                    hub,
-                    status: &status,
-                })
+                self.observe(&Fact::Status { process: at, hub, status: &status })
             }
             Effect::Hook(event) => {
                 self.digest.update(event.name.name().as_bytes());
-                self.observe(&Fact::Hook {
-                    process: at,
-                    hub,
-                    event: &event,
-                })
+                self.observe(&Fact::Hook { process: at, hub, event: &event })
             }
             Effect::Stopped => {
                 self.digest.update(b"stopped");
                 self.hub_stopped(at, hub)
             }
-            Effect::Failed(reason) => self.observe(&Fact::Failed {
-                process: at,
-                hub,
-                reason: &reason,
-            }),
+            Effect::Refused(error) => {
+                let reason = error.to_string();
+                self.observe(&Fact::Failed { process: at, hub, reason: &reason })
+            }
+            Effect::Failed(reason) => self.observe(&Fact::Failed { process: at, hub, reason: &reason }),
         }
     }
 
-    fn send(
-        &mut self,
-        from: ProcessId,
-        hub: HubIndex,
-        to: &NodeRef,
-        frame: &bytes::Bytes,
-    ) -> Check {
+    fn send(&mut self, from: ProcessId, hub: HubIndex, to: &NodeRef, frame: &bytes::Bytes) -> Check {
         let receiver = self.find(to);
         let path = receiver.map(|id| (self.process(from).slot, self.process(id).slot));
         let fate = match path {
@@ -130,37 +98,21 @@ impl World {
             Fate::Arrives(arrival, _) => Some(arrival),
         };
         if self.oracle.trace.is_on {
-            self.observe(&Fact::Frame {
-                from,
-                to,
-                hub,
-                frame,
-                arrival,
-            })?;
+            self.observe(&Fact::Frame { from, to, hub, frame, arrival })?;
         }
         let (Some(to), Fate::Arrives(arrival, again)) = (receiver, fate) else {
             return Ok(());
         };
         for at in std::iter::once(arrival).chain(again) {
-            let event = Event::Frame {
-                from,
-                to,
-                hub,
-                frame: frame.clone(),
-            };
+            let event = Event::Frame { from, to, hub, frame: frame.clone() };
             self.queue.push(at, event, &mut self.streams.schedule);
         }
         Ok(())
     }
 
     fn call(&mut self, at: ProcessId, hub: HubIndex, call: HostCall) -> Check {
-        self.observe(&Fact::Called {
-            process: at,
-            hub,
-            call: &call,
-        })?;
-        self.handovers
-            .called(self.now, &self.oracle.ghost, at, &call);
+        self.observe(&Fact::Called { process: at, hub, call: &call })?;
+        self.handovers.called(self.now, &self.oracle.ghost, at, &call);
         self.aim(at, &call);
         let delay_us = self.callback_time_us(&call);
         self.push_us(delay_us, Event::HostWork { at, hub, call });
@@ -173,10 +125,7 @@ impl World {
         let draw = &mut self.streams.host;
         let is_instant = matches!(
             call.request,
-            HostRequest::Run
-                | HostRequest::CancelRun
-                | HostRequest::SetEpoch(_)
-                | HostRequest::Discard
+            HostRequest::Run | HostRequest::CancelRun | HostRequest::SetEpoch(_) | HostRequest::Discard
         );
         if is_instant {
             return draw.between(5, 100);
@@ -194,9 +143,7 @@ impl World {
             && self.streams.host.chance_ppm(self.swarm.host.fail_ppm);
         let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
         let body = match &call.request {
-            HostRequest::Stop(_) | HostRequest::CancelRun | HostRequest::Discard => {
-                host.take_run(call.instance)
-            }
+            HostRequest::Stop(_) | HostRequest::CancelRun | HostRequest::Discard => host.take_run(call.instance),
             _ => None,
         };
         let done = host.execute(&call, Behaviour { fails });
@@ -207,12 +154,7 @@ impl World {
         let Done::Answer(answer) = done else {
             return Ok(());
         };
-        self.observe(&Fact::Completed {
-            process: at,
-            hub,
-            call: &call,
-            answer: &answer,
-        })?;
+        self.observe(&Fact::Completed { process: at, hub, call: &call, answer: &answer })?;
         self.handovers.completed(at, &call);
         self.complete(at, hub, call.number, answer)
     }
@@ -225,13 +167,7 @@ impl World {
         } else {
             draw.spread(20, 50_000)
         };
-        let event = Event::RunEnds {
-            at,
-            hub,
-            instance: call.instance,
-            number,
-            crash: false,
-        };
+        let event = Event::RunEnds { at, hub, instance: call.instance, number, crash: false };
         self.push_us(delay_us, event);
     }
 
@@ -251,32 +187,16 @@ impl World {
                     _ => InstanceEvent::Exit(Some("crashes by plan".into())),
                 };
                 let delay_us = draw.spread(50_000, 60_000_000);
-                let event = Event::InstanceActs {
-                    at,
-                    hub,
-                    instance,
-                    event,
-                };
+                let event = Event::InstanceActs { at, hub, instance, event };
                 self.push_us(delay_us, event);
             }
             HostRequest::PrepareState if draw.chance(30) => {
                 let delay_us = draw.spread(1_000, 3_000_000);
-                let event = Event::InstanceActs {
-                    at,
-                    hub,
-                    instance,
-                    event: InstanceEvent::RetentionHandled,
-                };
+                let event = Event::InstanceActs { at, hub, instance, event: InstanceEvent::RetentionHandled };
                 self.push_us(delay_us, event);
             }
             HostRequest::Run if draw.chance_ppm(exit_ppm) => {
-                let event = Event::RunEnds {
-                    at,
-                    hub,
-                    instance,
-                    number: call.number,
-                    crash: draw.chance(50),
-                };
+                let event = Event::RunEnds { at, hub, instance, number: call.number, crash: draw.chance(50) };
                 let delay_us = draw.spread(50_000, 60_000_000);
                 self.push_us(delay_us, event);
             }
@@ -295,17 +215,9 @@ impl World {
         // A body that was cancelled before left the host already; ending twice is harmless to a correct engine.
         let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
         host.take_run(instance);
-        self.observe(&Fact::RunEnded {
-            process: at,
-            hub,
-            instance,
-            crash,
-        })?;
-        let answer = if crash {
-            HostAnswer::Failed(HostFailure::new("run raises by plan"))
-        } else {
-            HostAnswer::Done(None)
-        };
+        self.observe(&Fact::RunEnded { process: at, hub, instance, crash })?;
+        let answer =
+            if crash { HostAnswer::Failed(HostFailure::new("run raises by plan")) } else { HostAnswer::Done(None) };
         self.complete(at, hub, number, answer)
     }
 
@@ -320,12 +232,7 @@ impl World {
         if !host.has(instance) || self.healing.is_some() {
             return Ok(());
         }
-        self.observe(&Fact::Acted {
-            process: at,
-            hub,
-            instance,
-            event: &event,
-        })?;
+        self.observe(&Fact::Acted { process: at, hub, instance, event: &event })?;
         self.turn(at, hub, Input::Instance(instance, event))
     }
 

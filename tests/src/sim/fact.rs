@@ -143,10 +143,7 @@ pub(crate) fn child_id(index: usize) -> ChildId {
 /// The number of a requested spec, from its arguments `{"spec":7,…}`.
 pub(crate) fn spec_number(args: &[u8]) -> Option<u32> {
     let digits = args.strip_prefix(b"{\"spec\":")?;
-    let length = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&digits[..length]).ok()?.parse().ok()
 }
 

@@ -1,9 +1,6 @@
 //! The faults of the safety phase: which, when, to whom, for how long.
 
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "the host calls that matter are named; the others pass"
-)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the host calls that matter are named; the others pass")]
 
 use process_hub::host::call::{HostCall, HostRequest, StartReason};
 use process_hub::swim::Evidence;
@@ -53,11 +50,7 @@ impl World {
             (classes.storm, Fault::Storm),
             (classes.storm && !self.swarm.uses_swim, Fault::FalseAlarm),
         ];
-        let on: Vec<_> = kinds
-            .iter()
-            .filter(|(is_on, _)| *is_on)
-            .map(|(_, kind)| *kind)
-            .collect();
+        let on: Vec<_> = kinds.iter().filter(|(is_on, _)| *is_on).map(|(_, kind)| *kind).collect();
         let Some(kind) = self.streams.faults.pick(&on).copied() else {
             return Ok(());
         };
@@ -80,9 +73,7 @@ impl World {
                 let pairs = self.some_pairs();
                 let mut text = String::from("clog");
                 for (from, to) in pairs {
-                    let until = self
-                        .now
-                        .plus_us(self.streams.faults.spread(100_000, 5_000_000));
+                    let until = self.now.plus_us(self.streams.faults.spread(100_000, 5_000_000));
                     self.network.clog(from, to, until);
                     text.push_str(&format!(" {from}->{to} until {until}"));
                 }
@@ -169,11 +160,7 @@ impl World {
     fn cut(&mut self, pairs: Vec<(usize, usize)>) -> Check {
         for (from, to) in &pairs {
             self.network.cut(*from, *to);
-            self.observe(&Fact::Link {
-                from: *from,
-                to: *to,
-                passes: false,
-            })?;
+            self.observe(&Fact::Link { from: *from, to: *to, passes: false })?;
             let (a, b) = (self.machines[*from].process, self.machines[*to].process);
             if let (Some(a), Some(b)) = (a, b) {
                 self.handovers.parted(a, b);
@@ -229,10 +216,7 @@ impl World {
             Event::Kill { process: victim }
         } else {
             let for_us = draw.spread(100_000, 60_000_000);
-            Event::Suspend {
-                process: victim,
-                for_us,
-            }
+            Event::Suspend { process: victim, for_us }
         };
         self.push_us(delay_us, event);
     }
@@ -242,11 +226,7 @@ impl World {
         for from in 0..self.swarm.nodes {
             for to in 0..self.swarm.nodes {
                 if !self.network.passes(from, to) {
-                    self.observe(&Fact::Link {
-                        from,
-                        to,
-                        passes: true,
-                    })?;
+                    self.observe(&Fact::Link { from, to, passes: true })?;
                 }
             }
         }

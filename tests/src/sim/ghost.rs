@@ -133,13 +133,7 @@ pub(crate) struct Intent {
 impl Intent {
     /// The child may have stopped itself.
     pub(crate) const fn unknown_stop(now: WorldTime) -> Self {
-        Self {
-            wish: Wish::Stop,
-            request: None,
-            issued: now,
-            ended: Some((now, WishEnd::Unknown)),
-            deaths_since: 0,
-        }
+        Self { wish: Wish::Stop, request: None, issued: now, ended: Some((now, WishEnd::Unknown)), deaths_since: 0 }
     }
 }
 
@@ -176,10 +170,7 @@ impl GhostChild {
     }
 
     pub(crate) fn run(&self, process: ProcessId, instance: InstanceId) -> Option<&Run> {
-        self.runs
-            .iter()
-            .rev()
-            .find(|run| run.process == process && run.instance == instance)
+        self.runs.iter().rev().find(|run| run.process == process && run.instance == instance)
     }
 }
 
@@ -241,12 +232,7 @@ impl Ghost {
     }
 
     /// Since when both run, frames pass both ways, and both count each other as members.
-    pub(crate) fn together_since(
-        &self,
-        hub: HubIndex,
-        a: ProcessId,
-        b: ProcessId,
-    ) -> Option<WorldTime> {
+    pub(crate) fn together_since(&self, hub: HubIndex, a: ProcessId, b: ProcessId) -> Option<WorldTime> {
         if a == b {
             return Some(self.process(a).changed);
         }
@@ -272,10 +258,7 @@ impl Ghost {
 
     /// Whether a move of this hub starts the new instance before it stops the old one.
     pub(crate) fn is_hot(&self, hub: HubIndex) -> bool {
-        matches!(
-            self.hubs[usize::from(hub)].migration,
-            Migration::HotSwap { .. }
-        )
+        matches!(self.hubs[usize::from(hub)].migration, Migration::HotSwap { .. })
     }
 
     /// Whether a move of this hub takes the state along.
@@ -288,10 +271,8 @@ impl Ghost {
     /// An old instance that lives on for its retention: its node told it once and does not any more (R5).
     pub(crate) fn is_retained(&self, child: &GhostChild, run: &Run) -> bool {
         let name = &self.process(run.process).node.name;
-        let is_listed = child
-            .rows
-            .get(&run.process)
-            .is_some_and(|row| row.instances.iter().any(|(node, _, _)| node == name));
+        let is_listed =
+            child.rows.get(&run.process).is_some_and(|row| row.instances.iter().any(|(node, _, _)| node == name));
         run.was_listed && !is_listed
     }
 

@@ -1,9 +1,6 @@
 //! Counts handovers, and those that a fault cut.
 
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "the host calls that matter are named; the others pass"
-)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "the host calls that matter are named; the others pass")]
 
 use std::collections::BTreeMap;
 
@@ -41,17 +38,11 @@ impl Handovers {
             HostRequest::Start(context) if context.reason == StartReason::Migration => false,
             _ => return,
         };
-        self.open
-            .retain(|_, open| now.since_us(open.since) < LONGEST_US);
+        self.open.retain(|_, open| now.since_us(open.since) < LONGEST_US);
         let count = &mut self.count;
         let open = self.open.entry(call.child.clone()).or_insert_with(|| {
             *count += 1;
-            Open {
-                source: None,
-                target: None,
-                since: now,
-                is_cut: false,
-            }
+            Open { source: None, target: None, since: now, is_cut: false }
         });
         if is_source {
             open.source = Some(at);
@@ -69,10 +60,7 @@ impl Handovers {
     /// A host call that may end a handover.
     pub(crate) fn completed(&mut self, at: ProcessId, call: &HostCall) {
         if matches!(call.request, HostRequest::Stop(StopReason::Migrated))
-            && self
-                .open
-                .get(&call.child)
-                .is_some_and(|open| open.source == Some(at) && open.target.is_some())
+            && self.open.get(&call.child).is_some_and(|open| open.source == Some(at) && open.target.is_some())
         {
             self.open.remove(&call.child);
         }
@@ -81,10 +69,7 @@ impl Handovers {
     /// The other end of the handover a call belongs to.
     pub(crate) fn peer(&self, at: ProcessId, call: &HostCall) -> Option<ProcessId> {
         let open = self.open.get(&call.child)?;
-        [open.source, open.target]
-            .into_iter()
-            .flatten()
-            .find(|id| *id != at)
+        [open.source, open.target].into_iter().flatten().find(|id| *id != at)
     }
 
     /// A process died or was paused.
@@ -95,9 +80,7 @@ impl Handovers {
     /// Two processes were parted.
     pub(crate) fn parted(&mut self, a: ProcessId, b: ProcessId) {
         let (a, b) = (Some(a), Some(b));
-        self.cut_where(|open| {
-            (open.source, open.target) == (a, b) || (open.source, open.target) == (b, a)
-        });
+        self.cut_where(|open| (open.source, open.target) == (a, b) || (open.source, open.target) == (b, a));
     }
 
     fn cut_where(&mut self, is_hit: impl Fn(&Open) -> bool) {

@@ -23,16 +23,10 @@ pub(crate) struct Healing {
 impl World {
     /// Ends all faults and all use, and keeps a random core.
     pub(crate) fn heal(&mut self) -> Check {
-        self.healing = Some(Healing {
-            began: self.now,
-            settled: None,
-            is_over: false,
-        });
+        self.healing = Some(Healing { began: self.now, settled: None, is_over: false });
         self.end_faults()?;
         let alive = self.alive();
-        let (mut staying, leaving): (Vec<_>, Vec<_>) = alive
-            .into_iter()
-            .partition(|id| !self.process(*id).is_leaving);
+        let (mut staying, leaving): (Vec<_>, Vec<_>) = alive.into_iter().partition(|id| !self.process(*id).is_leaving);
         let core = self.choose_core(&mut staying);
         for id in leaving.into_iter().chain(staying) {
             self.kill(id, "not in the core")?;
@@ -58,13 +52,9 @@ impl World {
         let count = if draw.chance(50) {
             candidates.len()
         } else {
-            draw.below(candidates.len())
-                .max(draw.below(candidates.len()))
-                + 1
+            draw.below(candidates.len()).max(draw.below(candidates.len())) + 1
         };
-        let mut core: Vec<_> = (0..count)
-            .map(|_| candidates.swap_remove(draw.below(candidates.len())))
-            .collect();
+        let mut core: Vec<_> = (0..count).map(|_| candidates.swap_remove(draw.below(candidates.len()))).collect();
         core.sort_unstable();
         core
     }

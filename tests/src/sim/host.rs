@@ -169,14 +169,7 @@ impl Host {
                 return failed("no such kind here");
             };
             let pad_bytes = pad_bytes(&context.spec.args);
-            let instance = Instance {
-                kind,
-                state: State {
-                    ops: Vec::new(),
-                    pad_bytes,
-                },
-                run: None,
-            };
+            let instance = Instance { kind, state: State { ops: Vec::new(), pad_bytes }, run: None };
             self.instances.insert(call.instance, instance);
             return done(None);
         }
@@ -217,15 +210,9 @@ impl Instance {
                     done(Some(encode_message(op)))
                 }
             },
-            HostRequest::PrepareState => done(
-                self.kind
-                    .has_state()
-                    .then(|| Payload::bytes(self.state.encode())),
-            ),
+            HostRequest::PrepareState => done(self.kind.has_state().then(|| Payload::bytes(self.state.encode()))),
             HostRequest::AlterState(payload) => self.take_state(payload, |own, other| *own = other),
-            HostRequest::ResolveConflict(payload) => {
-                self.take_state(payload, |own, other| own.merge(&other))
-            }
+            HostRequest::ResolveConflict(payload) => self.take_state(payload, |own, other| own.merge(&other)),
             HostRequest::RedundancySignal(_)
             | HostRequest::HandoverStart(_)
             | HostRequest::Start(_)
@@ -259,10 +246,7 @@ mod tests {
 
     #[test]
     fn a_state_is_encoded_then_it_reads_back() {
-        let state = State {
-            ops: vec![OpId(1), OpId(9)],
-            pad_bytes: 5,
-        };
+        let state = State { ops: vec![OpId(1), OpId(9)], pad_bytes: 5 };
         let payload = Payload::bytes(state.encode());
         assert_eq!(State::decode(&payload), Some(state));
         let cut = Payload::bytes(payload.data.slice(0..10));

@@ -34,12 +34,7 @@ pub(crate) struct SwimCell {
 
 impl SwimCell {
     pub(crate) fn new(now: Timestamp, setup: SwimSetup, seeds: Vec<usize>) -> Self {
-        Self {
-            swim: Swim::new(now, setup),
-            tick_at: WorldTime::NEVER,
-            ends: BTreeSet::new(),
-            seeds,
-        }
+        Self { swim: Swim::new(now, setup), tick_at: WorldTime::NEVER, ends: BTreeSet::new(), seeds }
     }
 }
 
@@ -49,21 +44,13 @@ pub(crate) fn address(slot: usize) -> String {
 }
 
 fn slot_at(address: &str) -> Option<usize> {
-    address
-        .strip_prefix("10.0.0.")?
-        .split(':')
-        .next()?
-        .parse()
-        .ok()
+    address.strip_prefix("10.0.0.")?.split(':').next()?.parse().ok()
 }
 
 impl World {
     fn contact(&self, id: ProcessId) -> Contact {
         let process = self.process(id);
-        Contact {
-            node: process.node.clone(),
-            address: address(process.slot),
-        }
+        Contact { node: process.node.clone(), address: address(process.slot) }
     }
 
     fn cell(&mut self, id: ProcessId) -> Option<&mut SwimCell> {
@@ -154,11 +141,7 @@ impl World {
     }
 
     fn member(&mut self, at: ProcessId, peer: &NodeRef, verdict: Verdict) -> Check {
-        self.observe(&Fact::Member {
-            process: at,
-            peer,
-            verdict,
-        })?;
+        self.observe(&Fact::Member { process: at, peer, verdict })?;
         for hub in 0..u8::try_from(self.process(at).hubs.len()).unwrap_or(u8::MAX) {
             let input = match verdict {
                 Verdict::Up => Input::NodeUp(peer.clone()),
@@ -182,27 +165,17 @@ impl World {
         }
         let path = (self.process(from).slot, self.process(receiver).slot);
         let draw = &mut self.streams.network;
-        if let Fate::Arrives(arrival, again) = self.network.send(self.now, path, bytes.len(), draw)
-        {
+        if let Fate::Arrives(arrival, again) = self.network.send(self.now, path, bytes.len(), draw) {
             for at in std::iter::once(arrival).chain(again) {
                 let bytes = bytes.clone();
-                let event = Event::Packet {
-                    from,
-                    to: receiver,
-                    bytes,
-                };
+                let event = Event::Packet { from, to: receiver, bytes };
                 self.queue.push(at, event, &mut self.streams.schedule);
             }
         }
     }
 
     pub(crate) fn packet(&mut self, from: ProcessId, to: ProcessId, bytes: Bytes) -> Check {
-        if !self
-            .process(to)
-            .swim
-            .as_ref()
-            .is_some_and(|cell| cell.ends.contains(&from))
-        {
+        if !self.process(to).swim.as_ref().is_some_and(|cell| cell.ends.contains(&from)) {
             return Ok(());
         }
         let from = self.process(from).node.clone();
@@ -212,8 +185,7 @@ impl World {
     /// Queues the end of an attempt to connect.
     fn dial(&mut self, from: ProcessId, slot: usize) {
         let shape = self.swarm.network;
-        let trip_us =
-            shape.delay_min_us * 2 + self.streams.network.between(0, shape.delay_spread_us);
+        let trip_us = shape.delay_min_us * 2 + self.streams.network.between(0, shape.delay_spread_us);
         self.push_us(trip_us, Event::Dialed { from, slot });
     }
 
@@ -254,11 +226,7 @@ impl World {
     }
 
     fn push_link_break(&mut self, end: ProcessId, other: ProcessId, refused: bool, delay_us: u64) {
-        let event = Event::LinkBreaks {
-            at: end,
-            peer: other,
-            refused,
-        };
+        let event = Event::LinkBreaks { at: end, peer: other, refused };
         self.push_us(delay_us, event);
     }
 

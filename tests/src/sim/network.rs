@@ -33,12 +33,7 @@ pub(crate) struct Network {
 
 impl Network {
     pub(crate) fn new(count: usize, shape: NetworkDraw) -> Self {
-        Self {
-            count,
-            links: vec![Link::default(); count * count],
-            shape,
-            is_stormy: false,
-        }
+        Self { count, links: vec![Link::default(); count * count], shape, is_stormy: false }
     }
 
     fn link(&mut self, from: usize, to: usize) -> &mut Link {
@@ -92,9 +87,7 @@ impl Network {
             return Fate::Lost;
         }
         let delay = |draw: &mut Draw| {
-            let mut delay_us = shape.delay_min_us
-                + draw.between(0, shape.delay_spread_us)
-                + size_bytes as u64 / 100;
+            let mut delay_us = shape.delay_min_us + draw.between(0, shape.delay_spread_us) + size_bytes as u64 / 100;
             if is_stormy && draw.chance_ppm(shape.late_ppm) {
                 delay_us += draw.spread(shape.delay_min_us.max(1), shape.late_max_us);
             }
@@ -112,11 +105,7 @@ impl Network {
             link.last_arrival = arrival;
         }
         let again = (is_stormy && draw.chance_ppm(shape.repeat_ppm)).then(|| {
-            let longest_us = if draw.chance(5) {
-                90_000_000
-            } else {
-                shape.late_max_us
-            };
+            let longest_us = if draw.chance(5) { 90_000_000 } else { shape.late_max_us };
             arrival.plus_us(draw.spread(10, longest_us))
         });
         Fate::Arrives(arrival, again)

@@ -11,8 +11,7 @@ use process_hub::spec::{RestartPolicy, Row};
 
 use super::fact::{Fact, child_index, spec_number};
 use super::ghost::{
-    End, Ghost, GhostHub, GhostProcess, GhostRequest, GhostRow, Intent, Life, OpEnd, Run, Wish,
-    WishEnd,
+    End, Ghost, GhostHub, GhostProcess, GhostRequest, GhostRow, Intent, Life, OpEnd, Run, Wish, WishEnd,
 };
 use super::host::{State, decode_message};
 use super::queue::{HubIndex, ProcessId};
@@ -21,13 +20,7 @@ impl Ghost {
     /// Takes note of a fact.
     pub(crate) fn learn(&mut self, fact: &Fact<'_>) {
         match fact {
-            Fact::ProcessUp {
-                node,
-                slot,
-                kinds,
-                weight,
-                hub_count,
-            } => {
+            Fact::ProcessUp { node, slot, kinds, weight, hub_count } => {
                 self.disturbed = self.now;
                 self.processes.push(GhostProcess {
                     node: (*node).clone(),
@@ -58,39 +51,17 @@ impl Ghost {
                 }
             }
             Fact::Frame { .. } => {}
-            Fact::RunEnded {
-                process, instance, ..
-            } => self.may_be_over(*process, *instance),
+            Fact::RunEnded { process, instance, .. } => self.may_be_over(*process, *instance),
             Fact::Called { process, call, .. } => self.called(*process, call),
-            Fact::Completed {
-                process,
-                call,
-                answer,
-                ..
-            } => self.completed(*process, call, answer),
-            Fact::Acted {
-                process,
-                instance,
-                event,
-                ..
-            } => self.acted(*process, *instance, event),
-            Fact::Row {
-                process,
-                child,
-                row,
-                ..
-            } => self.row(*process, child, *row),
-            Fact::Status {
-                process,
-                hub,
-                status,
-            } => {
+            Fact::Completed { process, call, answer, .. } => self.completed(*process, call, answer),
+            Fact::Acted { process, instance, event, .. } => self.acted(*process, *instance, event),
+            Fact::Row { process, child, row, .. } => self.row(*process, child, *row),
+            Fact::Status { process, hub, status } => {
                 let now = self.now;
                 let hub = &mut self.processes[process.0 as usize].hubs[usize::from(*hub)];
                 hub.is_locked = status.is_locked;
                 hub.is_partitioned = status.is_partitioned;
-                hub.members
-                    .retain(|member, _| status.members.contains(member));
+                hub.members.retain(|member, _| status.members.contains(member));
                 for member in &status.members {
                     hub.members.entry(member.clone()).or_insert(now);
                     let highest = hub.highest.entry(member.name.clone()).or_default();
@@ -98,26 +69,12 @@ impl Ghost {
                 }
             }
             Fact::Hook { process, event, .. } => self.hook(*process, event),
-            Fact::Issued {
-                process,
-                hub,
-                request,
-                command,
-            } => self.issued(*process, *hub, *request, command),
-            Fact::Cancelled {
-                process,
-                hub,
-                request,
-            } => {
+            Fact::Issued { process, hub, request, command } => self.issued(*process, *hub, *request, command),
+            Fact::Cancelled { process, hub, request } => {
                 self.requests.remove(&(*process, *hub, *request));
                 self.end_intents(*process, *request, |_| WishEnd::Unknown);
             }
-            Fact::Replied {
-                process,
-                hub,
-                request,
-                result,
-            } => self.replied(*process, *hub, *request, result),
+            Fact::Replied { process, hub, request, result } => self.replied(*process, *hub, *request, result),
             Fact::Overdue { .. } | Fact::Failed { .. } | Fact::Spins { .. } => {}
         }
     }
@@ -155,8 +112,7 @@ impl Ghost {
 
     fn called(&mut self, process: ProcessId, call: &HostCall) {
         let now = self.now;
-        let Some(child) = child_index(&call.child).and_then(|index| self.children.get_mut(index))
-        else {
+        let Some(child) = child_index(&call.child).and_then(|index| self.children.get_mut(index)) else {
             return;
         };
         if let HostRequest::Start(context) = &call.request {
@@ -212,30 +168,22 @@ impl Ghost {
             | HostRequest::HandoverStart(_) => {
                 run.in_flight = Some((call.number, call.request.callback()));
             }
-            HostRequest::Run
-            | HostRequest::CancelRun
-            | HostRequest::Start(_)
-            | HostRequest::AlterSpec { .. } => {}
+            HostRequest::Run | HostRequest::CancelRun | HostRequest::Start(_) | HostRequest::AlterSpec { .. } => {}
         }
     }
 
     fn completed(&mut self, process: ProcessId, call: &HostCall, answer: &HostAnswer) {
         let now = self.now;
-        let Some(child) = child_index(&call.child).and_then(|index| self.children.get_mut(index))
-        else {
+        let Some(child) = child_index(&call.child).and_then(|index| self.children.get_mut(index)) else {
             return;
         };
-        let index = child.runs.iter().rposition(|run| {
-            run.process == process && run.instance == call.instance && run.is_live()
-        });
+        let index =
+            child.runs.iter().rposition(|run| run.process == process && run.instance == call.instance && run.is_live());
         let Some(index) = index else {
             return;
         };
         let run = &mut child.runs[index];
-        if run
-            .in_flight
-            .is_some_and(|(number, _)| number == call.number)
-        {
+        if run.in_flight.is_some_and(|(number, _)| number == call.number) {
             run.in_flight = None;
         }
         if let HostRequest::Stop(reason) = &call.request {
@@ -304,9 +252,7 @@ impl Ghost {
     fn may_be_over(&mut self, process: ProcessId, instance: InstanceId) {
         let now = self.now;
         for child in &mut self.children {
-            if child.restart != RestartPolicy::Permanent
-                && live_run(child, process, instance).is_some()
-            {
+            if child.restart != RestartPolicy::Permanent && live_run(child, process, instance).is_some() {
                 child.intents.push(Intent::unknown_stop(now));
             }
         }
@@ -327,10 +273,7 @@ impl Ghost {
                 .collect(),
             state_lost: row.state_lost.as_deref().cloned(),
         });
-        let own = row
-            .iter()
-            .flat_map(|row| &row.instances)
-            .find(|(name, _, _)| *name == own_name);
+        let own = row.iter().flat_map(|row| &row.instances).find(|(name, _, _)| *name == own_name);
         if let Some((_, _, epoch)) = own {
             for index in &child.live {
                 let run = &mut child.runs[*index];
@@ -359,10 +302,7 @@ impl Ghost {
             return;
         };
         if event.name == HookName::StateLost {
-            let epoch = event
-                .payload
-                .get("epoch")
-                .and_then(serde_json::Value::as_u64);
+            let epoch = event.payload.get("epoch").and_then(serde_json::Value::as_u64);
             let epoch = Epoch(epoch.unwrap_or(u64::MAX));
             child.losses.push((process, epoch, now));
         } else if event.name == HookName::ConflictResolved {
@@ -413,38 +353,21 @@ impl Ghost {
             | Command::AcknowledgeLoss(_)
             | Command::SubscribeHooks(_) => {}
         }
-        let open = GhostRequest {
-            command: command.clone(),
-            issued: now,
-            op,
-        };
+        let open = GhostRequest { command: command.clone(), issued: now, op };
         self.requests.insert((process, hub, request), open);
     }
 
-    fn end_intents(
-        &mut self,
-        process: ProcessId,
-        request: RequestId,
-        end: impl Fn(usize) -> WishEnd,
-    ) {
+    fn end_intents(&mut self, process: ProcessId, request: RequestId, end: impl Fn(usize) -> WishEnd) {
         let now = self.now;
         for (index, child) in self.children.iter_mut().enumerate() {
-            let mine = |intent: &&mut Intent| {
-                intent.request == Some((process, request)) && intent.ended.is_none()
-            };
+            let mine = |intent: &&mut Intent| intent.request == Some((process, request)) && intent.ended.is_none();
             for intent in child.intents.iter_mut().rev().filter(mine) {
                 intent.ended = Some((now, end(index)));
             }
         }
     }
 
-    fn replied(
-        &mut self,
-        process: ProcessId,
-        hub: HubIndex,
-        request: RequestId,
-        result: &Result<Outcome, Error>,
-    ) {
+    fn replied(&mut self, process: ProcessId, hub: HubIndex, request: RequestId, result: &Result<Outcome, Error>) {
         let now = self.now;
         let Some(open) = self.requests.remove(&(process, hub, request)) else {
             return;
@@ -510,11 +433,7 @@ const fn refusal(kind: ErrorKind) -> WishEnd {
     }
 }
 
-fn live_run(
-    child: &mut super::ghost::GhostChild,
-    process: ProcessId,
-    instance: InstanceId,
-) -> Option<&mut Run> {
+fn live_run(child: &mut super::ghost::GhostChild, process: ProcessId, instance: InstanceId) -> Option<&mut Run> {
     let index = *child.live.iter().find(|index| {
         let run = &child.runs[**index];
         run.process == process && run.instance == instance

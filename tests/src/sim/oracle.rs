@@ -16,11 +16,7 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(ghost: Ghost, trace: Trace) -> Self {
-        Self {
-            ghost,
-            invariants: invariants::all(),
-            trace,
-        }
+        Self { ghost, invariants: invariants::all(), trace }
     }
 
     /// A fact: printed, checked against what was known before, then learnt.

@@ -22,43 +22,19 @@ pub(crate) type HubIndex = u8;
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A frame of a hub arrives.
-    Frame {
-        from: ProcessId,
-        to: ProcessId,
-        hub: HubIndex,
-        frame: Bytes,
-    },
+    Frame { from: ProcessId, to: ProcessId, hub: HubIndex, frame: Bytes },
     /// The engine's deadline.
     Tick { at: ProcessId, hub: HubIndex },
     /// The engine's batch of inputs ends.
     Flush { at: ProcessId, hub: HubIndex },
     /// The host gets to a call.
-    HostWork {
-        at: ProcessId,
-        hub: HubIndex,
-        call: HostCall,
-    },
+    HostWork { at: ProcessId, hub: HubIndex, call: HostCall },
     /// A `run` body returns or raises.
-    RunEnds {
-        at: ProcessId,
-        hub: HubIndex,
-        instance: InstanceId,
-        number: CallNumber,
-        crash: bool,
-    },
+    RunEnds { at: ProcessId, hub: HubIndex, instance: InstanceId, number: CallNumber, crash: bool },
     /// An instance acts of its own accord.
-    InstanceActs {
-        at: ProcessId,
-        hub: HubIndex,
-        instance: InstanceId,
-        event: InstanceEvent,
-    },
+    InstanceActs { at: ProcessId, hub: HubIndex, instance: InstanceId, event: InstanceEvent },
     /// A packet of membership arrives.
-    Packet {
-        from: ProcessId,
-        to: ProcessId,
-        bytes: Bytes,
-    },
+    Packet { from: ProcessId, to: ProcessId, bytes: Bytes },
     /// Membership's deadline.
     SwimTick { at: ProcessId },
     /// An attempt to connect ends.
@@ -66,35 +42,17 @@ pub(crate) enum Event {
     /// The seeds are tried again.
     Discover { at: ProcessId },
     /// An end of a link learns that it is gone.
-    LinkBreaks {
-        at: ProcessId,
-        peer: ProcessId,
-        refused: bool,
-    },
+    LinkBreaks { at: ProcessId, peer: ProcessId, refused: bool },
     /// An end of a link heard nothing for long.
     LinkSilent { at: ProcessId, peer: ProcessId },
     /// Membership comes to a verdict about a peer.
-    Verdict {
-        observer: ProcessId,
-        subject: ProcessId,
-        generation: u32,
-        verdict: Verdict,
-    },
+    Verdict { observer: ProcessId, subject: ProcessId, generation: u32, verdict: Verdict },
     /// The next action of the users.
     UserActs,
     /// A request has to be answered by now.
-    RequestDue {
-        at: ProcessId,
-        hub: HubIndex,
-        request: RequestId,
-        extended: bool,
-    },
+    RequestDue { at: ProcessId, hub: HubIndex, request: RequestId, extended: bool },
     /// The user gives a request up.
-    UserCancels {
-        at: ProcessId,
-        hub: HubIndex,
-        request: RequestId,
-    },
+    UserCancels { at: ProcessId, hub: HubIndex, request: RequestId },
     /// The next fault.
     FaultStrikes,
     /// A fault ends.
@@ -193,12 +151,7 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) const fn new() -> Self {
-        Self {
-            heap: BinaryHeap::new(),
-            events: Vec::new(),
-            free: Vec::new(),
-            queued_count: 0,
-        }
+        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), queued_count: 0 }
     }
 
     /// Queues an event; those of one moment come in random order.
@@ -240,10 +193,7 @@ mod tests {
     fn events_of_one_moment_queued_in_order_then_they_come_in_order() {
         let mut queue = Queue::new();
         for slot in 0..50 {
-            let boot = Event::Boot {
-                slot,
-                new_name: false,
-            };
+            let boot = Event::Boot { slot, new_name: false };
             queue.push_in_order(WorldTime(7), boot);
         }
         for expected in 0..50 {

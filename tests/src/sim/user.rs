@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use process_hub::engine::{
-    Command, IfExists, Input, MessageCommand, OnFailure, PlanChange, Recipient, StartOptions,
-};
+use process_hub::engine::{Command, IfExists, Input, MessageCommand, OnFailure, PlanChange, Recipient, StartOptions};
 use process_hub::ids::RequestId;
 use process_hub::payload::Payload;
 use process_hub::spec::{ChildSpec, RestartPolicy};
@@ -65,12 +63,7 @@ impl Users {
                 is_wanted: false,
             })
             .collect();
-        Self {
-            roles,
-            next_spec: 1,
-            next_restart: WorldTime(8_000_000),
-            has_started_all: false,
-        }
+        Self { roles, next_spec: 1, next_restart: WorldTime(8_000_000), has_started_all: false }
     }
 
     /// The children as the oracle knows them before anything happened.
@@ -99,9 +92,8 @@ impl Users {
         role.is_wanted = true;
         let args = spec_args(self.next_spec, role.pad_bytes);
         self.next_spec += 1;
-        let mut spec = ChildSpec::new(child_id(index).as_str(), role.kind.name())
-            .unwrap()
-            .with_args(Payload::json(args));
+        let mut spec =
+            ChildSpec::new(child_id(index).as_str(), role.kind.name()).unwrap().with_args(Payload::json(args));
         spec.restart = role.restart;
         Arc::new(spec)
     }
@@ -110,12 +102,7 @@ impl Users {
 impl World {
     /// The first request of every hub: all hooks.
     pub(crate) fn subscribe(&mut self, at: ProcessId, hub: HubIndex) -> Check {
-        self.issue(
-            at,
-            hub,
-            Command::SubscribeHooks(u64::MAX >> 1),
-            Duration::from_secs(5),
-        )
+        self.issue(at, hub, Command::SubscribeHooks(u64::MAX >> 1), Duration::from_secs(5))
     }
 
     /// One action of the users, and when the next comes.
@@ -124,10 +111,7 @@ impl World {
             return Ok(());
         }
         let work = self.swarm.work;
-        let delay_us = self
-            .streams
-            .workload
-            .spread(work.pause_min_us, work.pause_max_us);
+        let delay_us = self.streams.workload.spread(work.pause_min_us, work.pause_max_us);
         self.push_us(delay_us, Event::UserActs);
         if self.now >= self.users.next_restart {
             let draw = &mut self.streams.workload;
@@ -168,34 +152,15 @@ impl World {
     }
 
     /// Issues a request and watches its deadline (L8).
-    fn issue(
-        &mut self,
-        at: ProcessId,
-        hub: HubIndex,
-        command: Command,
-        timeout: Duration,
-    ) -> Check {
+    fn issue(&mut self, at: ProcessId, hub: HubIndex, command: Command, timeout: Duration) -> Check {
         let cell = &mut self.process_mut(at).hubs[usize::from(hub)];
         let request = RequestId(cell.next_request);
         cell.next_request += 1;
-        self.observe(&Fact::Issued {
-            process: at,
-            hub,
-            request,
-            command: &command,
-        })?;
+        self.observe(&Fact::Issued { process: at, hub, request, command: &command })?;
         let due_us = micros(timeout) * 103 / 100 + 600_000;
-        let due = Event::RequestDue {
-            at,
-            hub,
-            request,
-            extended: false,
-        };
+        let due = Event::RequestDue { at, hub, request, extended: false };
         self.push_us(due_us, due);
-        let is_message = matches!(
-            command,
-            Command::Call(_) | Command::Start(..) | Command::Stop(..)
-        );
+        let is_message = matches!(command, Command::Call(_) | Command::Start(..) | Command::Stop(..));
         if is_message && self.healing.is_none() && self.streams.workload.chance(1) {
             let delay_us = self.streams.workload.between(0, micros(timeout));
             self.push_us(delay_us, Event::UserCancels { at, hub, request });
@@ -203,49 +168,25 @@ impl World {
         self.turn(at, hub, Input::Command(request, command))
     }
 
-    pub(crate) fn user_cancels(
-        &mut self,
-        at: ProcessId,
-        hub: HubIndex,
-        request: RequestId,
-    ) -> Check {
+    pub(crate) fn user_cancels(&mut self, at: ProcessId, hub: HubIndex, request: RequestId) -> Check {
         if !self.oracle.ghost.requests.contains_key(&(at, hub, request)) {
             return Ok(());
         }
-        self.observe(&Fact::Cancelled {
-            process: at,
-            hub,
-            request,
-        })?;
+        self.observe(&Fact::Cancelled { process: at, hub, request })?;
         self.turn(at, hub, Input::Cancel(request))
     }
 
-    pub(crate) fn request_due(
-        &mut self,
-        at: ProcessId,
-        hub: HubIndex,
-        request: RequestId,
-        extended: bool,
-    ) -> Check {
+    pub(crate) fn request_due(&mut self, at: ProcessId, hub: HubIndex, request: RequestId, extended: bool) -> Check {
         let Some(open) = self.oracle.ghost.requests.get(&(at, hub, request)) else {
             return Ok(());
         };
         // A pause meanwhile: its deadlines come late, all at once.
         if !extended && self.process(at).resumed >= open.issued {
-            let due = Event::RequestDue {
-                at,
-                hub,
-                request,
-                extended: true,
-            };
+            let due = Event::RequestDue { at, hub, request, extended: true };
             self.push_us(2_000_000, due);
             return Ok(());
         }
-        self.observe(&Fact::Overdue {
-            process: at,
-            hub,
-            request,
-        })
+        self.observe(&Fact::Overdue { process: at, hub, request })
     }
 
     fn timeout(&mut self) -> Duration {
@@ -254,9 +195,8 @@ impl World {
 
     fn start_all(&mut self, at: ProcessId) -> Check {
         for hub in 0..self.swarm.hubs.len() {
-            let all: Vec<_> = (0..self.users.roles.len())
-                .filter(|index| usize::from(self.users.roles[*index].hub) == hub)
-                .collect();
+            let all: Vec<_> =
+                (0..self.users.roles.len()).filter(|index| usize::from(self.users.roles[*index].hub) == hub).collect();
             self.start(at, u8::try_from(hub).unwrap_or(0), &all)?;
         }
         Ok(())
@@ -281,25 +221,14 @@ impl World {
         if children.is_empty() {
             return Ok(());
         }
-        let specs = children
-            .iter()
-            .map(|index| self.users.spec(*index))
-            .collect();
+        let specs = children.iter().map(|index| self.users.spec(*index)).collect();
         let timeout = self.timeout();
         let draw = &mut self.streams.workload;
         let options = StartOptions {
             timeout,
             check_existing: draw.chance(90),
-            if_exists: if draw.chance(80) {
-                IfExists::Error
-            } else {
-                IfExists::Return
-            },
-            on_failure: if draw.chance(85) {
-                OnFailure::Continue
-            } else {
-                OnFailure::Rollback
-            },
+            if_exists: if draw.chance(80) { IfExists::Error } else { IfExists::Return },
+            on_failure: if draw.chance(85) { OnFailure::Continue } else { OnFailure::Rollback },
             metadata: None,
         };
         self.issue(at, hub, Command::Start(specs, options), timeout)
@@ -325,11 +254,7 @@ impl World {
         let index = self.streams.workload.below(self.users.roles.len());
         let hub = self.users.roles[index].hub;
         let op = OpId(u32::try_from(self.oracle.ghost.ops.len()).unwrap_or(u32::MAX));
-        self.oracle.ghost.ops.push(GhostOp {
-            child: index,
-            ended: None,
-            handled: Vec::new(),
-        });
+        self.oracle.ghost.ops.push(GhostOp { child: index, ended: None, handled: Vec::new() });
         let timeout = self.timeout();
         let recipient = if self.streams.workload.chance(95) {
             Recipient::Active
@@ -345,11 +270,7 @@ impl World {
             timeout,
             chain: Arc::from([]),
         };
-        let command = if is_call {
-            Command::Call(message)
-        } else {
-            Command::Send(message)
-        };
+        let command = if is_call { Command::Call(message) } else { Command::Send(message) };
         self.issue(at, hub, command, timeout)
     }
 
@@ -378,8 +299,7 @@ impl World {
             let Some(at) = self.any_process() else {
                 break;
             };
-            let timeout =
-                Duration::from_micros(self.streams.workload.spread(2_000_000, 60_000_000));
+            let timeout = Duration::from_micros(self.streams.workload.spread(2_000_000, 60_000_000));
             let drains_first = self.streams.workload.chance(20);
             self.process_mut(at).is_leaving = true;
             for hub in 0..u8::try_from(self.swarm.hubs.len()).unwrap_or(1) {

@@ -17,11 +17,7 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            invariant,
-            at,
-            facts,
-        } = self;
+        let Self { invariant, at, facts } = self;
         write!(f, "{invariant} is broken at {at}: {facts}")
     }
 }

@@ -98,9 +98,7 @@ impl World {
     pub(crate) fn new(options: &Options) -> Self {
         let mut streams = Streams::new(options.seed);
         let swarm = Swarm::new(options, &mut streams.config);
-        let machines = (0..swarm.nodes)
-            .map(|_| Machine::new(&swarm, &mut streams))
-            .collect();
+        let machines = (0..swarm.nodes).map(|_| Machine::new(&swarm, &mut streams)).collect();
         let users = Users::new(&swarm, &mut streams.workload);
         let ghost = Ghost {
             now: WorldTime::default(),
@@ -116,10 +114,7 @@ impl World {
             motions: 0,
             settle_us: swarm.settle_us(),
         };
-        let trace = Trace {
-            is_on: options.trace,
-            child: options.child.clone(),
-        };
+        let trace = Trace { is_on: options.trace, child: options.child.clone() };
         let worst = swarm.hubs[0].profile.worst_detection();
         let mut world = Self {
             network: Network::new(swarm.nodes, swarm.network),
@@ -150,10 +145,7 @@ impl World {
     fn begin(&mut self) {
         for slot in 0..self.swarm.nodes {
             let at = WorldTime(self.streams.life.between(0, 2_000_000));
-            let boot = Event::Boot {
-                slot,
-                new_name: false,
-            };
+            let boot = Event::Boot { slot, new_name: false };
             self.queue.push(at, boot, &mut self.streams.schedule);
         }
         self.push_us(2_500_000, Event::UserActs);
@@ -180,10 +172,7 @@ impl World {
 
     /// The processes that run or are paused.
     pub(crate) fn alive(&self) -> Vec<ProcessId> {
-        self.machines
-            .iter()
-            .filter_map(|machine| machine.process)
-            .collect()
+        self.machines.iter().filter_map(|machine| machine.process).collect()
     }
 
     /// Runs to the end: safety, then healing.
@@ -218,34 +207,15 @@ impl World {
             }
         }
         match event {
-            Event::Frame {
-                from,
-                to,
-                hub,
-                frame,
-            } => self.receive(from, to, hub, frame),
+            Event::Frame { from, to, hub, frame } => self.receive(from, to, hub, frame),
             Event::Tick { at, hub } => self.tick(at, hub),
             Event::Flush { at, hub } => self.flush(at, hub),
             Event::HostWork { at, hub, call } => self.work(at, hub, call),
-            Event::RunEnds {
-                at,
-                hub,
-                instance,
-                number,
-                crash,
-            } => self.run_ends(at, hub, instance, number, crash),
-            Event::InstanceActs {
-                at,
-                hub,
-                instance,
-                event,
-            } => self.instance_acts(at, hub, instance, event),
-            Event::Verdict {
-                observer,
-                subject,
-                generation,
-                verdict,
-            } => self.verdict(observer, subject, generation, verdict),
+            Event::RunEnds { at, hub, instance, number, crash } => self.run_ends(at, hub, instance, number, crash),
+            Event::InstanceActs { at, hub, instance, event } => self.instance_acts(at, hub, instance, event),
+            Event::Verdict { observer, subject, generation, verdict } => {
+                self.verdict(observer, subject, generation, verdict)
+            }
             Event::Packet { from, to, bytes } => self.packet(from, to, bytes),
             Event::SwimTick { at } => self.swim_tick(at),
             Event::Dialed { from, slot } => self.dialed(from, slot),
@@ -253,12 +223,7 @@ impl World {
             Event::LinkBreaks { at, peer, refused } => self.link_breaks(at, peer, refused),
             Event::LinkSilent { at, peer } => self.link_silent(at, peer),
             Event::UserActs => self.user_acts(),
-            Event::RequestDue {
-                at,
-                hub,
-                request,
-                extended,
-            } => self.request_due(at, hub, request, extended),
+            Event::RequestDue { at, hub, request, extended } => self.request_due(at, hub, request, extended),
             Event::UserCancels { at, hub, request } => self.user_cancels(at, hub, request),
             Event::FaultStrikes => self.fault_strikes(),
             Event::FaultEnds(end) => self.fault_ends(end),
@@ -323,11 +288,7 @@ impl World {
         }
         let mut effects = std::mem::take(&mut self.scratch);
         let local = process.clock.read(now);
-        cell.turns = if cell.turns.0 == now {
-            (now, cell.turns.1 + 1)
-        } else {
-            (now, 1)
-        };
+        cell.turns = if cell.turns.0 == now { (now, cell.turns.1 + 1) } else { (now, 1) };
         let spins = cell.turns.1 > MAX_TURNS_AT_ONCE;
         cell.engine.handle(local, input, &mut effects);
         let mut queues_flush = false;
@@ -392,11 +353,8 @@ impl World {
             name: node_name(slot, machine.name_generation),
             incarnation: Incarnation(wall_ms * 4_096 + u64::from(number)),
         };
-        let clock = NodeClock {
-            born: self.now,
-            offset_us: self.streams.life.between(0, 1_000_000_000),
-            rate: machine.rate,
-        };
+        let clock =
+            NodeClock { born: self.now, offset_us: self.streams.life.between(0, 1_000_000_000), rate: machine.rate };
         let local = clock.read(self.now);
         let (kinds, weight) = (machine.kinds.clone(), machine.weight);
         let wall_ms = wall_ms + machine.wall_skew_ms;
@@ -423,10 +381,7 @@ impl World {
         }
         let swim = self.swarm.uses_swim.then(|| {
             let setup = SwimSetup {
-                contact: Contact {
-                    node: node.clone(),
-                    address: address(slot),
-                },
+                contact: Contact { node: node.clone(), address: address(slot) },
                 profile: self.swarm.hubs[0].profile.clone(),
                 seed: self.streams.life.number(),
             };
@@ -446,13 +401,7 @@ impl World {
             has_left: false,
             resumed: self.now,
         });
-        self.observe(&Fact::ProcessUp {
-            node: &node,
-            slot,
-            kinds,
-            weight,
-            hub_count,
-        })?;
+        self.observe(&Fact::ProcessUp { node: &node, slot, kinds, weight, hub_count })?;
         for hub in 0..u8::try_from(hub_count).unwrap_or(u8::MAX) {
             self.subscribe(id, hub)?;
         }
@@ -536,15 +485,8 @@ impl World {
                 let sight = self.sight(*observer, subject);
                 let pair = (*observer, subject);
                 let draw = &mut self.streams.detector;
-                if let Some((at, generation, verdict)) =
-                    self.detector.look(self.now, pair, sight, draw)
-                {
-                    let event = Event::Verdict {
-                        observer: *observer,
-                        subject,
-                        generation,
-                        verdict,
-                    };
+                if let Some((at, generation, verdict)) = self.detector.look(self.now, pair, sight, draw) {
+                    let event = Event::Verdict { observer: *observer, subject, generation, verdict };
                     self.queue.push(at, event, &mut self.streams.schedule);
                 }
             }
@@ -567,22 +509,12 @@ impl World {
                         && self.network.is_joined(from, helper.slot)
                         && self.network.is_joined(helper.slot, to)
                 };
-                if self.alive().iter().any(helps) {
-                    Sight::Reachable
-                } else {
-                    Sight::Silent
-                }
+                if self.alive().iter().any(helps) { Sight::Reachable } else { Sight::Silent }
             }
         }
     }
 
-    fn verdict(
-        &mut self,
-        observer: ProcessId,
-        subject: ProcessId,
-        generation: u32,
-        verdict: Verdict,
-    ) -> Check {
+    fn verdict(&mut self, observer: ProcessId, subject: ProcessId, generation: u32, verdict: Verdict) -> Check {
         let is_up = verdict == Verdict::Up;
         if !self.detector.settle(observer, subject, generation, is_up) {
             return Ok(());
@@ -590,12 +522,7 @@ impl World {
         if is_up {
             let name = &self.process(subject).node.name;
             let is_older = |id: &ProcessId| *id != subject && self.process(*id).node.name == *name;
-            let older: Vec<_> = self
-                .detector
-                .believed_up(observer)
-                .into_iter()
-                .filter(is_older)
-                .collect();
+            let older: Vec<_> = self.detector.believed_up(observer).into_iter().filter(is_older).collect();
             for id in older {
                 self.detector.replace(observer, id);
                 self.tell_member(observer, id, Self::REPLACED)?;
@@ -608,11 +535,7 @@ impl World {
 
     fn tell_member(&mut self, observer: ProcessId, subject: ProcessId, verdict: Verdict) -> Check {
         let peer = self.process(subject).node.clone();
-        self.observe(&Fact::Member {
-            process: observer,
-            peer: &peer,
-            verdict,
-        })?;
+        self.observe(&Fact::Member { process: observer, peer: &peer, verdict })?;
         for hub in 0..u8::try_from(self.process(observer).hubs.len()).unwrap_or(u8::MAX) {
             let input = match verdict {
                 Verdict::Up => Input::NodeUp(peer.clone()),
@@ -649,22 +572,14 @@ impl Machine {
         if draw.chance(60) {
             kinds.push(Kind::Rare);
         }
-        let rate = if swarm.drifting_clocks {
-            draw.between(990_000, 1_010_000)
-        } else {
-            NodeClock::EXACT_RATE
-        };
+        let rate = if swarm.drifting_clocks { draw.between(990_000, 1_010_000) } else { NodeClock::EXACT_RATE };
         let weight = if draw.chance(20) { 2.0 } else { 1.0 };
         Self {
             process: None,
             name_generation: 0,
             kinds,
             weight,
-            wall_skew_ms: if swarm.drifting_clocks {
-                draw.between(0, 600_000)
-            } else {
-                0
-            },
+            wall_skew_ms: if swarm.drifting_clocks { draw.between(0, 600_000) } else { 0 },
             rate,
         }
     }
@@ -673,11 +588,7 @@ impl Machine {
 /// The name of a machine's node: `n3`, or `n3x1` after it came back under a new name.
 #[allow(clippy::unwrap_used, reason = "the text is ours and short")]
 fn node_name(slot: usize, generation: u32) -> NodeName {
-    let name = if generation == 0 {
-        format!("n{slot}")
-    } else {
-        format!("n{slot}x{generation}")
-    };
+    let name = if generation == 0 { format!("n{slot}") } else { format!("n{slot}x{generation}") };
     NodeName::new(name).unwrap()
 }
 

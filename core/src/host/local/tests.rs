@@ -1,3 +1,5 @@
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +32,7 @@ impl Rig {
         let requests = Arc::new(Requests::new(sender, queue.clone()));
         let observers = Arc::new(Observers::default());
         let host = LocalHost::start(queue.clone(), requests, observers, threads);
-        Self {
-            host,
-            queue,
-            inputs,
-            next: 1,
-        }
+        Self { host, queue, inputs, next: 1 }
     }
 
     fn kind(self, name: &str, create: impl Fn() -> Box<dyn Child> + Send + Sync + 'static) -> Self {
@@ -98,10 +95,7 @@ fn start(child: u64, kind: &str) -> HostRequest {
 }
 
 fn message(text: &str) -> HostRequest {
-    HostRequest::Handle {
-        message: Payload::bytes(text.as_bytes().to_vec()),
-        chain: Arc::new([]),
-    }
+    HostRequest::Handle { message: Payload::bytes(text.as_bytes().to_vec()), chain: Arc::new([]) }
 }
 
 fn reply(text: &str) -> HostAnswer {
@@ -177,9 +171,7 @@ fn unknown_kind_is_started_then_start_fails_with_its_kind() {
     let number = rig.issue(1, start(1, "nobody"));
     let (completed, answer) = rig.completion();
     assert_eq!(completed, number);
-    let HostAnswer::Failed(failure) = answer else {
-        panic!("the start must fail")
-    };
+    let HostAnswer::Failed(failure) = answer else { panic!("the start must fail") };
     assert_eq!(failure.kind, Some(ErrorKind::UnknownKind));
     assert_eq!(rig.host.instance_count(), 0);
 }
@@ -190,9 +182,7 @@ fn handle_panics_then_call_fails_and_the_instance_and_its_thread_live() {
     let child = rig.started(1, "actor");
     rig.issue(child, message("panic"));
     let (_, answer) = rig.completion();
-    let HostAnswer::Failed(failure) = answer else {
-        panic!("the call must fail")
-    };
+    let HostAnswer::Failed(failure) = answer else { panic!("the call must fail") };
     assert_eq!(failure.kind, Some(ErrorKind::Panic));
     assert!(failure.message.contains("on purpose"), "{failure:?}");
     let number = rig.issue(child, message("again"));
@@ -204,11 +194,7 @@ fn r18_callback_overruns_its_deadline_then_its_thread_is_replaced() {
     let (entered, inside) = unbounded();
     let (open, gate) = unbounded();
     let mut rig = Rig::new(1).kind("actor", actor).kind("stuck", move || {
-        Box::new(Actor {
-            gate: Some(gate.clone()),
-            entered: Some(entered.clone()),
-            ..Actor::default()
-        })
+        Box::new(Actor { gate: Some(gate.clone()), entered: Some(entered.clone()), ..Actor::default() })
     });
     rig.started(1, "stuck");
     rig.started(2, "actor");
@@ -276,11 +262,7 @@ fn instance_is_discarded_while_its_callback_is_stuck_then_the_child_is_dropped_o
             let _ = self.0.send(());
         }
     }
-    struct Stuck(
-        Receiver<()>,
-        Sender<()>,
-        #[allow(dead_code, reason = "told on drop")] Guard,
-    );
+    struct Stuck(Receiver<()>, Sender<()>, #[allow(dead_code, reason = "told on drop")] Guard);
     impl Child for Stuck {
         fn handle(&mut self, _: &Context, message: Payload) -> Result<Payload, HostFailure> {
             self.1.send(()).unwrap();
@@ -308,12 +290,7 @@ fn instance_is_discarded_while_its_callback_is_stuck_then_the_child_is_dropped_o
 #[test]
 fn r6_run_is_cancelled_then_its_body_returns_and_a_later_run_is_not_cancelled() {
     let (told, bodies) = unbounded();
-    let mut rig = Rig::new(2).kind("worker", move || {
-        Box::new(Actor {
-            body: Some(told.clone()),
-            ..Actor::default()
-        })
-    });
+    let mut rig = Rig::new(2).kind("worker", move || Box::new(Actor { body: Some(told.clone()), ..Actor::default() }));
     rig.started(1, "worker");
     let mut last = None;
     for _ in 0..2 {

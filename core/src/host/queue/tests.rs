@@ -26,17 +26,11 @@ fn call(number: u64, request: HostRequest) -> HostCall {
 }
 
 fn message() -> HostRequest {
-    HostRequest::Handle {
-        message: Payload::default(),
-        chain: Arc::new([]),
-    }
+    HostRequest::Handle { message: Payload::default(), chain: Arc::new([]) }
 }
 
 fn hook() -> HookEvent {
-    HookEvent {
-        name: HookName::ChildFailed,
-        payload: serde_json::json!({}),
-    }
+    HookEvent { name: HookName::ChildFailed, payload: serde_json::json!({}) }
 }
 
 fn number(item: Option<HostItem>) -> u64 {
@@ -103,9 +97,7 @@ fn hooks_overflow_then_they_are_dropped_and_counted_and_calls_go_on() {
     for n in 0..200 {
         queue.push_call(call(n, message()));
     }
-    let served: Vec<bool> = (0..200)
-        .map(|_| matches!(queue.try_next(), Some(HostItem::Hook(_))))
-        .collect();
+    let served: Vec<bool> = (0..200).map(|_| matches!(queue.try_next(), Some(HostItem::Hook(_)))).collect();
     let hooks = served.iter().filter(|is_hook| **is_hook).count();
     assert!((1..=10).contains(&hooks), "{hooks} hooks among 200 items");
 }

@@ -6,8 +6,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::*;
 use crate::config::{
-    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy,
-    RestartConfig, Security, Synchronization,
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, RestartConfig, Security,
+    Synchronization,
 };
 use crate::engine::{Command, HubStatus, Lane, Outcome, StartOptions};
 use crate::host::call::{HostAnswer, StartContext, StartReason};
@@ -58,10 +58,7 @@ struct Scripted(Script);
 impl Machine for Scripted {
     fn handle(&mut self, _: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         if let Input::Command(id, Command::Shutdown(_)) = &input {
-            let report = DrainReport {
-                stopped: vec![child("c")],
-                ..DrainReport::default()
-            };
+            let report = DrainReport { stopped: vec![child("c")], ..DrainReport::default() };
             effects.push(Effect::Reply(*id, Ok(Outcome::Drained(report))));
             effects.push(Effect::Stopped);
             return;
@@ -104,13 +101,8 @@ fn config(child_specs: Vec<ChildSpec>) -> HubConfig {
         node: None,
         child_specs,
         redundancy: Redundancy::Singularity,
-        migration: Migration::ColdSwap {
-            handover: false,
-            handover_data_wait: Duration::from_secs(3),
-        },
-        synchronization: Synchronization::PubSub {
-            sync_interval: Duration::from_secs(15),
-        },
+        migration: Migration::ColdSwap { handover: false, handover_data_wait: Duration::from_secs(3) },
+        synchronization: Synchronization::PubSub { sync_interval: Duration::from_secs(15) },
         partition_tolerance: PartitionTolerance::Divergence,
         distribution: Distribution::ConsistentHashing,
         restart: RestartConfig {
@@ -127,34 +119,20 @@ fn config(child_specs: Vec<ChildSpec>) -> HubConfig {
     }
 }
 
-fn rig_with(
-    child_specs: Vec<ChildSpec>,
-    script: impl FnMut(Input, &mut Vec<Effect>) + Send + 'static,
-) -> Rig {
+fn rig_with(child_specs: Vec<ChildSpec>, script: impl FnMut(Input, &mut Vec<Effect>) + Send + 'static) -> Rig {
     let (sender, frames) = unbounded();
     let closed = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&closed);
     let interval = Duration::from_secs(10);
     let node = Node::start_with(&node_config(), &Profile::lan(), interval, |node, sink| {
-        Ok(Arc::new(Recorder {
-            node: node.clone(),
-            frames: sender,
-            closed: counter,
-            _sink: sink,
-        }))
+        Ok(Arc::new(Recorder { node: node.clone(), frames: sender, closed: counter, _sink: sink }))
     })
     .unwrap();
     let (hub, queue) = Hub::builder(config(child_specs))
         .node(&node)
         .begin(false, |_, _| Box::new(Scripted(Box::new(script))))
         .unwrap();
-    Rig {
-        hub,
-        queue,
-        node,
-        frames,
-        closed,
-    }
+    Rig { hub, queue, node, frames, closed }
 }
 
 fn rig(script: impl FnMut(Input, &mut Vec<Effect>) + Send + 'static) -> Rig {
@@ -179,34 +157,20 @@ fn start_call(number: u64) -> HostCall {
 }
 
 fn peer() -> NodeRef {
-    NodeRef {
-        name: NodeName::new("b").unwrap(),
-        incarnation: crate::ids::Incarnation(2),
-    }
+    NodeRef { name: NodeName::new("b").unwrap(), incarnation: crate::ids::Incarnation(2) }
 }
 
 #[test]
 fn effects_come_then_they_are_carried_out_before_the_reply_is_read() {
     let rig = rig(|input, effects| {
         if let Input::Command(id, Command::Sync(_)) = input {
-            let row = Row {
-                spec: Arc::new(ChildSpec::new("c", "k").unwrap()),
-                instances: Vec::new(),
-                state_lost: None,
-            };
+            let row =
+                Row { spec: Arc::new(ChildSpec::new("c", "k").unwrap()), instances: Vec::new(), state_lost: None };
             let frame = Bytes::from_static(b"hello");
             effects.extend([
                 Effect::Publish(child("c"), Some(Arc::new(row))),
-                Effect::Status(HubStatus {
-                    members: vec![peer()],
-                    is_locked: true,
-                    is_partitioned: false,
-                }),
-                Effect::Send {
-                    to: peer(),
-                    lane: Lane::Ctl,
-                    frame,
-                },
+                Effect::Status(HubStatus { members: vec![peer()], is_locked: true, is_partitioned: false }),
+                Effect::Send { to: peer(), lane: Lane::Ctl, frame },
                 Effect::Host(start_call(1)),
                 Effect::Reply(id, Ok(Outcome::Done)),
             ]);
@@ -216,17 +180,11 @@ fn effects_come_then_they_are_carried_out_before_the_reply_is_read() {
     assert!(rig.hub.child_lookup("c").is_some());
     assert!(rig.hub.child_lookup("d").is_none());
     assert!(rig.hub.is_locked());
-    let names: Vec<String> = (rig.hub.nodes(true).iter())
-        .map(ToString::to_string)
-        .collect();
+    let names: Vec<String> = (rig.hub.nodes(true).iter()).map(ToString::to_string).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(rig.frames.try_recv().unwrap(), "hello");
     assert!(matches!(rig.queue.try_next(), Some(HostItem::Call(call)) if call.number.0 == 1));
-    assert!(
-        rig.hub
-            .metrics_text()
-            .contains("process_hub_host_calls_total")
-    );
+    assert!(rig.hub.metrics_text().contains("process_hub_host_calls_total"));
     assert_eq!(rig.hub.debug_stats().children, 1);
 }
 
@@ -252,10 +210,7 @@ fn operation_is_begun_with_notify_then_its_answer_is_an_item_of_the_queue() {
     });
     let mut registered = None;
     let register = |id| registered = Some(id);
-    let id = rig
-        .hub
-        .request_notify_with(Command::Sync(PATIENCE), register)
-        .unwrap();
+    let id = rig.hub.request_notify_with(Command::Sync(PATIENCE), register).unwrap();
     assert_eq!(registered, Some(id));
     match rig.queue.next(PATIENCE) {
         Some(HostItem::Completed(answered, answer)) => {
@@ -301,10 +256,7 @@ fn r20_engine_panics_then_open_calls_answer_hub_failed_and_children_are_stopped(
     }
     assert!(matches!(rig.queue.next(PATIENCE), Some(HostItem::Closed)));
     assert!(!rig.hub.is_alive());
-    assert_eq!(
-        rig.hub.stop(PATIENCE).unwrap_err().kind,
-        ErrorKind::HubFailed
-    );
+    assert_eq!(rig.hub.stop(PATIENCE).unwrap_err().kind, ErrorKind::HubFailed);
     assert_eq!(rig.node.hub_count(), 0);
 }
 
@@ -315,10 +267,7 @@ fn hub_is_stopped_then_later_calls_answer_closed_and_a_second_stop_the_same_repo
     let report = rig.hub.stop(PATIENCE).unwrap();
     assert_eq!(report.stopped, [child("c")]);
     assert_eq!(open.wait().unwrap_err().kind, ErrorKind::Closed);
-    assert_eq!(
-        rig.hub.sync(PATIENCE).wait().unwrap_err().kind,
-        ErrorKind::Closed
-    );
+    assert_eq!(rig.hub.sync(PATIENCE).wait().unwrap_err().kind, ErrorKind::Closed);
     assert_eq!(rig.hub.stop(PATIENCE).unwrap(), report);
     let refused = rig.hub.request_notify(Command::Sync(PATIENCE)).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Closed);
@@ -388,10 +337,7 @@ fn static_child_is_not_ensured_then_it_is_asked_for_again_until_it_is() {
         assert_eq!(options.if_exists, crate::engine::IfExists::Return);
         told.send(specs.len()).unwrap();
         attempts += 1;
-        let started = |id: &str| Started {
-            id: child(id),
-            instances: Vec::new(),
-        };
+        let started = |id: &str| Started { id: child(id), instances: Vec::new() };
         let result = match attempts {
             1 => StartResult {
                 started: vec![started("one")],
@@ -403,10 +349,7 @@ fn static_child_is_not_ensured_then_it_is_asked_for_again_until_it_is() {
                 }],
                 rollback: false,
             },
-            _ => StartResult {
-                started: vec![started("two")],
-                ..StartResult::default()
-            },
+            _ => StartResult { started: vec![started("two")], ..StartResult::default() },
         };
         effects.push(Effect::Reply(id, Ok(Outcome::Started(result))));
     });
@@ -450,9 +393,7 @@ fn observers_are_registered_then_they_are_called_in_order_and_a_panic_stops_none
             told.send(id).unwrap();
             assert_ne!(id, "panics", "on purpose");
         };
-        rig.hub
-            .on(HookName::ChildFailed, id, priority, handler)
-            .unwrap();
+        rig.hub.on(HookName::ChildFailed, id, priority, handler).unwrap();
     }
     rig.hub.sync(PATIENCE).wait().unwrap();
     for expected in ["first", "second", "panics", "low"] {

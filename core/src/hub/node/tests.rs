@@ -1,3 +1,5 @@
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
+
 use super::*;
 use crate::config::Security;
 use crate::engine::Input;
@@ -28,9 +30,7 @@ fn listen(node: &Node) -> InputReceiver {
 fn heard(hub: &InputReceiver) -> (String, Option<Evidence>) {
     match hub.receiver.recv_timeout(PATIENCE).unwrap() {
         DriverInput::Engine(Input::NodeUp(node)) => (node.name.to_string(), None),
-        DriverInput::Engine(Input::NodeDown(node, evidence)) => {
-            (node.name.to_string(), Some(evidence))
-        }
+        DriverInput::Engine(Input::NodeDown(node, evidence)) => (node.name.to_string(), Some(evidence)),
         other => panic!("expected a change of the members, not {other:?}"),
     }
 }
@@ -66,11 +66,7 @@ fn no_seed_answers_then_the_start_does_not_wait_for_a_verdict() {
     assert!(gone.stop(PATIENCE));
     let begin = Instant::now();
     let a = Node::start(&seed, &Profile::fast(), PATIENCE).unwrap();
-    assert!(
-        begin.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
     assert!(a.stop(PATIENCE));
 }
 

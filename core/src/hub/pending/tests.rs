@@ -8,9 +8,7 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open() -> (Pending<()>, Sink) {
-    Pending::open(RequestId(1), "sync", PATIENCE, |outcome| {
-        outcome.into_done().map(Ok)
-    })
+    Pending::open(RequestId(1), "sync", PATIENCE, |outcome| outcome.into_done().map(Ok))
 }
 
 #[test]
@@ -35,10 +33,7 @@ fn sink_is_dropped_unanswered_then_the_answer_is_closed() {
     let (pending, sink) = open();
     drop(sink);
     let error = pending.wait().unwrap_err();
-    assert_eq!(
-        (error.kind, error.operation.as_str()),
-        (ErrorKind::Closed, "sync")
-    );
+    assert_eq!((error.kind, error.operation.as_str()), (ErrorKind::Closed, "sync"));
 }
 
 #[test]

@@ -10,9 +10,7 @@ fn requests() -> (Requests, InputReceiver) {
 }
 
 fn sync(requests: &Requests) -> Pending<()> {
-    requests.submit(Command::Sync(PATIENCE), |outcome| {
-        outcome.into_done().map(Ok)
-    })
+    requests.submit(Command::Sync(PATIENCE), |outcome| outcome.into_done().map(Ok))
 }
 
 #[test]
@@ -20,10 +18,7 @@ fn r19_process_was_forked_then_every_operation_says_so_and_reaches_nobody() {
     let (mut requests, inputs) = requests();
     requests.process = requests.process.wrapping_add(1);
     let error = sync(&requests).wait().unwrap_err();
-    assert_eq!(
-        (error.kind, error.operation.as_str()),
-        (ErrorKind::Forked, "sync")
-    );
+    assert_eq!((error.kind, error.operation.as_str()), (ErrorKind::Forked, "sync"));
     requests.cancel(RequestId(1));
     requests.submit_unread(Command::Drain(PATIENCE));
     assert!(inputs.receiver.is_empty());
@@ -33,10 +28,7 @@ fn r19_process_was_forked_then_every_operation_says_so_and_reaches_nobody() {
 fn r17_driver_takes_no_commands_then_callers_are_told_overloaded() {
     let (requests, inputs) = requests();
     let waiting: Vec<Pending<()>> = (0..MAX_WAITING_COMMANDS).map(|_| sync(&requests)).collect();
-    assert_eq!(
-        sync(&requests).wait().unwrap_err().kind,
-        ErrorKind::Overloaded
-    );
+    assert_eq!(sync(&requests).wait().unwrap_err().kind, ErrorKind::Overloaded);
     let taken = inputs.receiver.recv().unwrap();
     inputs.taken(&taken);
     let pending = sync(&requests);

@@ -11,10 +11,7 @@ fn router() -> (Router, Receiver<NodeInput>) {
 
 fn contact(name: &str) -> Contact {
     Contact {
-        node: NodeRef {
-            name: NodeName::new(name).unwrap(),
-            incarnation: Incarnation(1),
-        },
+        node: NodeRef { name: NodeName::new(name).unwrap(), incarnation: Incarnation(1) },
         address: format!("{name}:1"),
     }
 }

@@ -57,13 +57,7 @@ fn wrong(call: &HostCall, run: Option<&Run>) -> Option<&'static str> {
     None
 }
 
-fn complain(
-    ghost: &Ghost,
-    process: ProcessId,
-    call: &HostCall,
-    run: Option<&Run>,
-    what: &str,
-) -> Check {
+fn complain(ghost: &Ghost, process: ProcessId, call: &HostCall, run: Option<&Run>, what: &str) -> Check {
     broken(
         ghost,
         "S11",

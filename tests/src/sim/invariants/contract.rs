@@ -11,18 +11,11 @@ pub(super) struct Contract;
 impl Invariant for Contract {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
         match fact {
-            Fact::Overdue {
-                process,
-                hub,
-                request,
-            } => {
-                let command = ghost.requests.get(&(*process, *hub, *request)).map(|open| {
-                    format!(
-                        "issued at {}: {:.300}",
-                        open.issued,
-                        format!("{:?}", open.command)
-                    )
-                });
+            Fact::Overdue { process, hub, request } => {
+                let command = ghost
+                    .requests
+                    .get(&(*process, *hub, *request))
+                    .map(|open| format!("issued at {}: {:.300}", open.issued, format!("{:?}", open.command)));
                 broken(
                     ghost,
                     "L8",
@@ -33,25 +26,13 @@ impl Invariant for Contract {
                     ),
                 )
             }
-            Fact::Failed {
-                process,
-                hub,
-                reason,
-            } => broken(
-                ghost,
-                "R20",
-                format!(
-                    "hub{hub} on {} fenced itself: {reason}",
-                    ghost.describe(*process)
-                ),
-            ),
+            Fact::Failed { process, hub, reason } => {
+                broken(ghost, "R20", format!("hub{hub} on {} fenced itself: {reason}", ghost.describe(*process)))
+            }
             Fact::Spins { process, hub } => broken(
                 ghost,
                 "spin",
-                format!(
-                    "hub{hub} on {} wants turn after turn at one moment",
-                    ghost.describe(*process)
-                ),
+                format!("hub{hub} on {} wants turn after turn at one moment", ghost.describe(*process)),
             ),
             _ => Ok(()),
         }

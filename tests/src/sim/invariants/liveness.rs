@@ -41,17 +41,13 @@ fn check(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
 /// L6: every node of the core tells exactly the others.
 fn views(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
     for id in core {
-        let expected: BTreeSet<&NodeRef> = core
-            .iter()
-            .filter(|other| *other != id)
-            .map(|other| &ghost.process(*other).node)
-            .collect();
+        let expected: BTreeSet<&NodeRef> =
+            core.iter().filter(|other| *other != id).map(|other| &ghost.process(*other).node).collect();
         for (hub, seen) in ghost.process(*id).hubs.iter().enumerate() {
             let told: BTreeSet<&NodeRef> = seen.members.keys().collect();
             if told != expected {
                 let me = &ghost.process(*id).node;
-                let facts =
-                    format!("hub{hub} on {me} tells the members {told:?}, not {expected:?}");
+                let facts = format!("hub{hub} on {me} tells the members {told:?}, not {expected:?}");
                 return unsettled_by("L6", facts);
             }
         }
@@ -77,12 +73,7 @@ fn locks(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
 }
 
 /// L2: all rows are equal and tell exactly what runs; R8: also what was lost.
-fn rows(
-    ghost: &Ghost,
-    core: &[ProcessId],
-    index: usize,
-    child: &GhostChild,
-) -> Result<(), Unsettled> {
+fn rows(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild) -> Result<(), Unsettled> {
     let id = child_id(index);
     let first: Option<&GhostRow> = child.rows.get(&core[0]);
     for other in &core[1..] {
@@ -93,28 +84,19 @@ fn rows(
             return unsettled_by("L2", facts);
         }
     }
-    let running: BTreeSet<&NodeName> = child
-        .live_runs()
-        .map(|run| &ghost.process(run.process).node.name)
-        .collect();
-    let told: BTreeSet<&NodeName> = first
-        .into_iter()
-        .flat_map(|row| row.instances.iter().map(|(name, _, _)| name))
-        .collect();
+    let running: BTreeSet<&NodeName> = child.live_runs().map(|run| &ghost.process(run.process).node.name).collect();
+    let told: BTreeSet<&NodeName> =
+        first.into_iter().flat_map(|row| row.instances.iter().map(|(name, _, _)| name)).collect();
     if running != told {
         let facts = format!("{id} runs on {running:?}, and the registry tells {told:?}");
         return unsettled_by("L2", facts);
     }
     if let Some(lost) = first.and_then(|row| row.state_lost.as_ref()) {
         for process in core {
-            let is_told =
-                |(at, epoch, _): &(ProcessId, _, _)| at == process && *epoch == lost.epoch;
+            let is_told = |(at, epoch, _): &(ProcessId, _, _)| at == process && *epoch == lost.epoch;
             if !child.losses.iter().any(is_told) {
-                let facts = format!(
-                    "{id} lost its state at epoch {}, and {} never told",
-                    lost.epoch,
-                    ghost.describe(*process)
-                );
+                let facts =
+                    format!("{id} lost its state at epoch {}, and {} never told", lost.epoch, ghost.describe(*process));
                 return unsettled_by("R8", facts);
             }
         }
@@ -139,12 +121,7 @@ fn is_same(a: Option<&GhostRow>, b: Option<&GhostRow>) -> bool {
 }
 
 /// L1 and L2b: a wanted child runs exactly where it belongs, an unwanted one nowhere.
-fn wanted(
-    ghost: &Ghost,
-    core: &[ProcessId],
-    index: usize,
-    child: &GhostChild,
-) -> Result<(), Unsettled> {
+fn wanted(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild) -> Result<(), Unsettled> {
     let id = child_id(index);
     let row = child.rows.get(&core[0]);
     match certain(core, child) {
@@ -170,22 +147,14 @@ fn wanted(
         return Ok(());
     }
     let owner = owner(ghost, core, index, child.kind);
-    let here: Vec<_> = runs
-        .iter()
-        .map(|run| &ghost.process(run.process).node)
-        .collect();
+    let here: Vec<_> = runs.iter().map(|run| &ghost.process(run.process).node).collect();
     let expected: Vec<_> = owner.iter().collect();
     if here != expected {
         let facts = format!("{id} belongs on {expected:?} and runs on {here:?}");
         return unsettled_by(if here.is_empty() { "L1" } else { "L2b" }, facts);
     }
-    let is_active = row
-        .instances
-        .iter()
-        .all(|(_, mode, _)| *mode == Mode::Active);
-    let is_started = runs
-        .iter()
-        .all(|run| run.started.is_some() && run.stopping.is_none());
+    let is_active = row.instances.iter().all(|(_, mode, _)| *mode == Mode::Active);
+    let is_started = runs.iter().all(|run| run.started.is_some() && run.stopping.is_none());
     if !is_active || !is_started {
         let facts = format!("{id} is not active: {row:?}, started {is_started}");
         return unsettled_by("L1", facts);
@@ -197,19 +166,12 @@ fn wanted(
 /// or so few nodes died since that two holders cannot all be among them (R1).
 fn certain(core: &[ProcessId], child: &GhostChild) -> Option<Wish> {
     let changes = |intent: &&Intent| !matches!(intent.ended, Some((_, WishEnd::Refused)));
-    let last = child
-        .intents
-        .iter()
-        .filter(changes)
-        .max_by_key(|intent| intent.issued)?;
+    let last = child.intents.iter().filter(changes).max_by_key(|intent| intent.issued)?;
     let Some((_, WishEnd::Granted)) = last.ended else {
         return None;
     };
     let is_alone = child.intents.iter().filter(changes).all(|other| {
-        other.issued == last.issued
-            || other
-                .ended
-                .is_some_and(|(at, end)| at < last.issued && end == WishEnd::Granted)
+        other.issued == last.issued || other.ended.is_some_and(|(at, end)| at < last.issued && end == WishEnd::Granted)
     });
     let is_held = match last.wish {
         Wish::Start(spec) => child.held_in_core.contains(&spec),

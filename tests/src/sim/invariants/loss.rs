@@ -24,57 +24,54 @@ impl Invariant for NothingSilent {
         if event.name != HookName::StateLost {
             return Ok(());
         }
-        let id = event
-            .payload
-            .get("child_id")
-            .and_then(|value| value.as_str());
-        let epoch = event
-            .payload
-            .get("epoch")
-            .and_then(serde_json::Value::as_u64);
-        let child = id
-            .and_then(|id| id.strip_prefix('c')?.parse::<usize>().ok())
-            .and_then(|index| ghost.children.get(index));
+        let id = event.payload.get("child_id").and_then(|value| value.as_str());
+        let epoch = event.payload.get("epoch").and_then(serde_json::Value::as_u64);
+        let child =
+            id.and_then(|id| id.strip_prefix('c')?.parse::<usize>().ok()).and_then(|index| ghost.children.get(index));
         let (Some(id), Some(epoch), Some(child)) = (id, epoch, child) else {
             return broken(ghost, "R8", format!("a hook lacks facts: {event:?}"));
         };
         let epoch = Epoch(epoch);
-        if child
-            .losses
-            .iter()
-            .any(|(at, told, _)| at == process && *told == epoch)
-        {
+        if child.losses.iter().any(|(at, told, _)| at == process && *told == epoch) {
             return broken(
                 ghost,
                 "R8",
-                format!(
-                    "{} tells the loss of {id} at epoch {epoch} twice",
-                    ghost.describe(*process)
-                ),
+                format!("{} tells the loss of {id} at epoch {epoch} twice", ghost.describe(*process)),
             );
         }
-        let is_real = child.kind.has_state() && child.runs.iter().any(|run| is_loss(run, epoch));
-        if is_real {
-            return Ok(());
-        }
-        broken(
-            ghost,
-            "R8",
-            format!(
-                "{} tells a loss of {id} at epoch {epoch}, and no instance of that epoch began without its state",
-                ghost.describe(*process)
-            ),
-        )
+        Ok(())
     }
 
     fn conclude(&mut self, ghost: &Ghost) -> Check {
         for (index, child) in ghost.children.iter().enumerate() {
+            nothing_invented(ghost, index, child)?;
             if child.kind.has_state() && ghost.hands_over(child.hub) {
                 nothing_missing(ghost, index, child)?;
             }
         }
         Ok(())
     }
+}
+
+/// Every loss that was told is one: an instance of that epoch began without its state.
+fn nothing_invented(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
+    let is_real = |epoch| child.kind.has_state() && child.runs.iter().any(|run| is_loss(run, epoch));
+    // An instance that was planned and never began, because its node died or gave it up first, is no lie.
+    let is_planned_only = |epoch| !child.runs.iter().any(|run| run.epochs.contains(&epoch));
+    for (process, epoch, at) in &child.losses {
+        if !is_real(*epoch) && !is_planned_only(*epoch) {
+            return broken(
+                ghost,
+                "R8",
+                format!(
+                    "{} told at {at} a loss of {} at epoch {epoch}, and no instance of that epoch began without its state",
+                    ghost.describe(*process),
+                    child_id(index)
+                ),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Whether an instance began this epoch without the state it might have had.
@@ -117,8 +114,7 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
 }
 
 fn is_excused(ghost: &Ghost, child: &GhostChild, at: WorldTime) -> bool {
-    let is_told = child.losses.iter().any(|(_, _, told)| *told >= at)
-        || child.conflicts.iter().any(|told| *told >= at);
+    let is_told = child.losses.iter().any(|(_, _, told)| *told >= at) || child.conflicts.iter().any(|told| *told >= at);
     let is_new = child.intents.iter().any(|intent| {
         intent.wish == Wish::Stop
             && !matches!(intent.ended, Some((_, WishEnd::Refused)))
@@ -129,10 +125,6 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, at: WorldTime) -> bool {
         began_empty && run.begun >= at
     });
     // Nodes that hold a told loss may all have died since; then nobody is left to tell.
-    let died = child
-        .runs
-        .iter()
-        .filter(|run| matches!(run.ended, Some((_, End::Died))))
-        .count();
+    let died = child.runs.iter().filter(|run| matches!(run.ended, Some((_, End::Died)))).count();
     is_told || is_new || restarted || (died > 0 && ghost.core.as_ref().is_some_and(Vec::is_empty))
 }

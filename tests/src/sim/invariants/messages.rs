@@ -16,28 +16,15 @@ pub(super) struct HandledOnce;
 impl Invariant for HandledOnce {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
         match fact {
-            Fact::Completed {
-                process,
-                call,
-                answer: HostAnswer::Done(_),
-                ..
-            } => {
+            Fact::Completed { process, call, answer: HostAnswer::Done(_), .. } => {
                 let HostRequest::Handle { message, .. } = &call.request else {
                     return Ok(());
                 };
                 let Some(id) = decode_message(message) else {
-                    return broken(
-                        ghost,
-                        "R7",
-                        format!("{} is given a mangled message", call.child),
-                    );
+                    return broken(ghost, "R7", format!("{} is given a mangled message", call.child));
                 };
                 let Some(op) = ghost.ops.get(id.0 as usize) else {
-                    return broken(
-                        ghost,
-                        "R7",
-                        format!("{} is given an invented message", call.child),
-                    );
+                    return broken(ghost, "R7", format!("{} is given an invented message", call.child));
                 };
                 let here = ghost.describe(*process);
                 if let Some((other, instance, at)) = op.handled.first() {
@@ -65,12 +52,7 @@ impl Invariant for HandledOnce {
                 }
                 Ok(())
             }
-            Fact::Replied {
-                process,
-                hub,
-                request,
-                result,
-            } => {
+            Fact::Replied { process, hub, request, result } => {
                 let Some(open) = ghost.requests.get(&(*process, *hub, *request)) else {
                     return Ok(());
                 };
@@ -83,11 +65,7 @@ impl Invariant for HandledOnce {
                 let is_handled = !op.handled.is_empty();
                 let text = match result {
                     Ok(_) if !is_handled => "answered, and nobody handled it",
-                    Err(error)
-                        if is_handled
-                            && !error.maybe_executed
-                            && error.kind != ErrorKind::ChildFailed =>
-                    {
+                    Err(error) if is_handled && !error.maybe_executed && error.kind != ErrorKind::ChildFailed => {
                         "refused as not executed, and it was handled"
                     }
                     Ok(_) | Err(_) => return Ok(()),

@@ -58,9 +58,5 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
 
 /// A violation now.
 fn broken(ghost: &Ghost, invariant: &'static str, facts: String) -> Check {
-    Err(Violation {
-        invariant,
-        at: ghost.now,
-        facts,
-    })
+    Err(Violation { invariant, at: ghost.now, facts })
 }

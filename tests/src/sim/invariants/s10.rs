@@ -10,23 +10,13 @@ pub(super) struct NoResurrection;
 
 impl Invariant for NoResurrection {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
-        let Fact::Row {
-            process,
-            child,
-            row: Some(row),
-            ..
-        } = fact
-        else {
+        let Fact::Row { process, child, row: Some(row), .. } = fact else {
             return Ok(());
         };
         let known = child_index(child).and_then(|index| ghost.children.get(index));
         let number = spec_number(&row.spec.args.data);
         let (Some(known), Some(number)) = (known, number) else {
-            return broken(
-                ghost,
-                "S1",
-                format!("a row tells of an unknown child {child}: {row:?}"),
-            );
+            return broken(ghost, "S1", format!("a row tells of an unknown child {child}: {row:?}"));
         };
         if !known.dropped.contains_key(&(*process, number)) {
             return Ok(());
@@ -34,10 +24,7 @@ impl Invariant for NoResurrection {
         broken(
             ghost,
             "S10",
-            format!(
-                "{} tells spec {number} of {child} again, which it had dropped",
-                ghost.describe(*process)
-            ),
+            format!("{} tells spec {number} of {child} again, which it had dropped", ghost.describe(*process)),
         )
     }
 }

@@ -24,14 +24,8 @@ impl Invariant for Order {
         if event.name != HookName::ChildProcessPidUpdated {
             return Ok(());
         }
-        let child = event
-            .payload
-            .get("child_id")
-            .and_then(|value| value.as_str());
-        let epoch = event
-            .payload
-            .get("epoch")
-            .and_then(serde_json::Value::as_u64);
+        let child = event.payload.get("child_id").and_then(|value| value.as_str());
+        let epoch = event.payload.get("epoch").and_then(serde_json::Value::as_u64);
         let (Some(child), Some(epoch)) = (child, epoch) else {
             return broken(ghost, "S17", format!("a hook lacks facts: {event:?}"));
         };
@@ -40,10 +34,7 @@ impl Invariant for Order {
             return broken(
                 ghost,
                 "S17",
-                format!(
-                    "{} tells epoch {epoch} of {child} after epoch {told}",
-                    ghost.describe(*process)
-                ),
+                format!("{} tells epoch {epoch} of {child} after epoch {told}", ghost.describe(*process)),
             );
         }
         *told = epoch;

@@ -12,12 +12,7 @@ pub(super) struct OneIncarnation;
 
 impl Invariant for OneIncarnation {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
-        let Fact::Status {
-            process,
-            hub,
-            status,
-        } = fact
-        else {
+        let Fact::Status { process, hub, status } = fact else {
             return Ok(());
         };
         let me = ghost.process(*process);
@@ -26,19 +21,12 @@ impl Invariant for OneIncarnation {
         for member in &status.members {
             let text = if !names.insert(&member.name) || member.name == me.node.name {
                 "twice in the view"
-            } else if highest
-                .get(&member.name)
-                .is_some_and(|highest| *highest > member.incarnation)
-            {
+            } else if highest.get(&member.name).is_some_and(|highest| *highest > member.incarnation) {
                 "back after it was replaced"
             } else {
                 continue;
             };
-            return broken(
-                ghost,
-                "S2",
-                format!("hub{hub} on {}: {member} is {text}", me.node),
-            );
+            return broken(ghost, "S2", format!("hub{hub} on {}: {member} is {text}", me.node));
         }
         Ok(())
     }

@@ -18,17 +18,11 @@ impl Invariant for Conflict {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
         match fact {
             Fact::Called { process, call, .. } => match &call.request {
-                HostRequest::Stop(StopReason::LostOwnership) => {
-                    higher_exists(ghost, *process, call)
-                }
+                HostRequest::Stop(StopReason::LostOwnership) => higher_exists(ghost, *process, call),
                 _ => Ok(()),
             },
-            Fact::Completed {
-                process, hub, call, ..
-            } => match &call.request {
-                HostRequest::Stop(StopReason::LostOwnership) => {
-                    state_is_kept(ghost, *process, *hub, call)
-                }
+            Fact::Completed { process, hub, call, .. } => match &call.request {
+                HostRequest::Stop(StopReason::LostOwnership) => state_is_kept(ghost, *process, *hub, call),
                 _ => Ok(()),
             },
             _ => Ok(()),
@@ -44,11 +38,7 @@ fn higher_exists(ghost: &Ghost, process: ProcessId, call: &HostCall) -> Check {
         return Ok(());
     };
     let token = |run: &Run| (run.epoch, ghost.process(run.process).node.incarnation);
-    if child
-        .runs
-        .iter()
-        .any(|run| run.process != process && token(run) > token(own))
-    {
+    if child.runs.iter().any(|run| run.process != process && token(run) > token(own)) {
         return Ok(());
     }
     broken(
@@ -67,22 +57,19 @@ fn state_is_kept(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCa
     let Some(child) = child_index(&call.child).and_then(|index| ghost.children.get(index)) else {
         return Ok(());
     };
-    let Some(own) = child
-        .run(process, call.instance)
-        .filter(|_| child.kind.has_state())
-    else {
+    let Some(own) = child.run(process, call.instance).filter(|_| child.kind.has_state()) else {
         return Ok(());
     };
     let others = child.runs.iter().filter(|run| run.process != process);
     let has_all = |run: &Run| own.state.ops.iter().all(|op| run.state.ops.contains(op));
-    let is_told = child.conflicts.iter().any(|at| *at >= own.begun)
-        || child.losses.iter().any(|(_, _, at)| *at >= own.begun);
+    let is_told =
+        child.conflicts.iter().any(|at| *at >= own.begun) || child.losses.iter().any(|(_, _, at)| *at >= own.begun);
     let is_recent = ghost.now.since_us(ghost.disturbed) < RECENT_US;
-    let is_stopped = child.intents.iter().any(|intent| {
-        intent.wish == Wish::Stop && intent.ended.is_none_or(|(at, _)| at >= own.begun)
-    });
-    if own.state.ops.is_empty() || is_told || is_recent || is_stopped || others.clone().any(has_all)
-    {
+    let is_stopped = child
+        .intents
+        .iter()
+        .any(|intent| intent.wish == Wish::Stop && intent.ended.is_none_or(|(at, _)| at >= own.begun));
+    if own.state.ops.is_empty() || is_told || is_recent || is_stopped || others.clone().any(has_all) {
         return Ok(());
     }
     broken(

@@ -12,38 +12,19 @@ pub(super) struct OneActive;
 
 impl Invariant for OneActive {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
-        let Fact::Row {
-            process,
-            hub,
-            child,
-            row: Some(row),
-        } = fact
-        else {
+        let Fact::Row { process, hub, child, row: Some(row) } = fact else {
             return Ok(());
         };
         let me = &ghost.process(*process).node.name;
-        let mine =
-            |name: &process_hub::ids::NodeName, mode: Mode| name == me && mode == Mode::Active;
-        let own: Vec<_> = row
-            .instances
-            .iter()
-            .filter(|instance| mine(&instance.node, instance.mode))
-            .collect();
+        let mine = |name: &process_hub::ids::NodeName, mode: Mode| name == me && mode == Mode::Active;
+        let own: Vec<_> = row.instances.iter().filter(|instance| mine(&instance.node, instance.mode)).collect();
         if own.len() > 1 {
-            return broken(
-                ghost,
-                "S3",
-                format!(
-                    "{me} has {} active instances of {child}: {own:?}",
-                    own.len()
-                ),
-            );
+            return broken(ghost, "S3", format!("{me} has {} active instances of {child}: {own:?}", own.len()));
         }
         let Some(own) = own.first().filter(|_| ghost.is_quiet()) else {
             return Ok(());
         };
-        let Some(ghost_child) = child_index(child).and_then(|index| ghost.children.get(index))
-        else {
+        let Some(ghost_child) = child_index(child).and_then(|index| ghost.children.get(index)) else {
             return Ok(());
         };
         for (other, row) in &ghost_child.rows {
@@ -51,10 +32,7 @@ impl Invariant for OneActive {
             if other == process || there.life != Life::Up {
                 continue;
             }
-            let active = row
-                .instances
-                .iter()
-                .find(|(name, mode, _)| *name == there.node.name && *mode == Mode::Active);
+            let active = row.instances.iter().find(|(name, mode, _)| *name == there.node.name && *mode == Mode::Active);
             if let Some((_, _, epoch)) = active
                 && ghost.together_since(*hub, *process, *other).is_some()
             {

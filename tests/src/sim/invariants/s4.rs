@@ -21,25 +21,14 @@ impl Invariant for Swap {
             return Ok(());
         };
         match &call.request {
-            HostRequest::Start(context) => {
-                start(ghost, *process, *hub, call, context.reason, context.epoch.0)
-            }
-            HostRequest::Stop(StopReason::Migrated) if ghost.is_hot(*hub) => {
-                stop(ghost, *process, *hub, call)
-            }
+            HostRequest::Start(context) => start(ghost, *process, *hub, call, context.reason, context.epoch.0),
+            HostRequest::Stop(StopReason::Migrated) if ghost.is_hot(*hub) => stop(ghost, *process, *hub, call),
             _ => Ok(()),
         }
     }
 }
 
-fn start(
-    ghost: &Ghost,
-    process: ProcessId,
-    hub: HubIndex,
-    call: &HostCall,
-    reason: StartReason,
-    epoch: u64,
-) -> Check {
+fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reason: StartReason, epoch: u64) -> Check {
     let Some(child) = child_index(&call.child).and_then(|index| ghost.children.get(index)) else {
         return Ok(());
     };
@@ -75,9 +64,7 @@ fn start(
 
 /// Whether the two nodes saw each other all through any move that may be under way.
 fn are_long_together(ghost: &Ghost, hub: HubIndex, a: ProcessId, b: ProcessId) -> bool {
-    ghost
-        .together_since(hub, a, b)
-        .is_some_and(|since| ghost.now.since_us(since) > LONGEST_MOVE_US)
+    ghost.together_since(hub, a, b).is_some_and(|since| ghost.now.since_us(since) > LONGEST_MOVE_US)
 }
 
 fn stop(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) -> Check {
@@ -88,17 +75,14 @@ fn stop(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) -> Ch
     let replaces = |run: &Run| {
         run.process != process
             && run.started.is_some()
-            && run
-                .ended
-                .is_none_or(|(at, _)| ghost.now.since_us(at) < LONGEST_MOVE_US)
+            && run.ended.is_none_or(|(at, _)| ghost.now.since_us(at) < LONGEST_MOVE_US)
     };
     if child.runs.iter().rev().any(replaces) {
         return Ok(());
     }
     let everybody_together = ghost.processes.iter().enumerate().all(|(index, other)| {
         other.life == Life::Down
-            || u32::try_from(index)
-                .is_ok_and(|index| are_long_together(ghost, hub, process, ProcessId(index)))
+            || u32::try_from(index).is_ok_and(|index| are_long_together(ghost, hub, process, ProcessId(index)))
     });
     if !everybody_together {
         return Ok(());
@@ -106,10 +90,6 @@ fn stop(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) -> Ch
     broken(
         ghost,
         "S4'",
-        format!(
-            "{} stops {} as migrated, and no other instance runs",
-            ghost.describe(process),
-            call.child
-        ),
+        format!("{} stops {} as migrated, and no other instance runs", ghost.describe(process), call.child),
     )
 }

@@ -15,13 +15,7 @@ pub(super) struct Report;
 
 impl Invariant for Report {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
-        let Fact::Replied {
-            process,
-            hub,
-            request,
-            result: Ok(Outcome::Drained(report)),
-        } = fact
-        else {
+        let Fact::Replied { process, hub, request, result: Ok(Outcome::Drained(report)) } = fact else {
             return Ok(());
         };
         for child in &report.moved {
@@ -44,11 +38,7 @@ fn moved(ghost: &Ghost, process: ProcessId, hub: HubIndex, id: &ChildId) -> Chec
         return Ok(());
     };
     let since = |run: &&Run| run.begun >= own.begun;
-    let elsewhere = child
-        .runs
-        .iter()
-        .filter(|run| run.process != process && run.started.is_some())
-        .filter(since);
+    let elsewhere = child.runs.iter().filter(|run| run.process != process && run.started.is_some()).filter(since);
     let has_all = |run: &Run| own.state.ops.iter().all(|op| run.state.ops.contains(op));
     let is_kept = !child.kind.has_state() || !ghost.hands_over(hub);
     let mut elsewhere = elsewhere.peekable();
@@ -68,18 +58,10 @@ fn moved(ghost: &Ghost, process: ProcessId, hub: HubIndex, id: &ChildId) -> Chec
 }
 
 /// Every child that still runs here is in the report.
-fn complete(
-    ghost: &Ghost,
-    process: ProcessId,
-    hub: HubIndex,
-    report: &DrainReport,
-    is_shutdown: bool,
-) -> Check {
+fn complete(ghost: &Ghost, process: ProcessId, hub: HubIndex, report: &DrainReport, is_shutdown: bool) -> Check {
     let runs_here = |child: &GhostChild| {
         child.hub == hub
-            && child
-                .live_runs()
-                .any(|run| run.process == process && run.stopping.is_none() && !run.has_exited)
+            && child.live_runs().any(|run| run.process == process && run.stopping.is_none() && !run.has_exited)
     };
     for (index, child) in ghost.children.iter().enumerate() {
         if !runs_here(child) {

@@ -22,9 +22,7 @@ impl Invariant for Fencing {
     fn observe(&mut self, ghost: &Ghost, fact: &Fact<'_>) -> Check {
         match fact {
             Fact::Called { process, call, .. } => self.called(ghost, *process, call),
-            Fact::Completed {
-                process, hub, call, ..
-            } if matches!(call.request, HostRequest::Handle { .. }) => {
+            Fact::Completed { process, hub, call, .. } if matches!(call.request, HostRequest::Handle { .. }) => {
                 handled(ghost, *process, *hub, call)
             }
             Fact::ProcessDown { process, .. } => {
@@ -44,16 +42,9 @@ impl Fencing {
             _ => return Ok(()),
         };
         if epoch.0 >= 1 << 53 {
-            return broken(
-                ghost,
-                "R4",
-                format!("epoch {epoch} of {} is too high", call.child),
-            );
+            return broken(ghost, "R4", format!("epoch {epoch} of {} is too high", call.child));
         }
-        let highest = self
-            .highest
-            .entry((process, call.child.clone()))
-            .or_default();
+        let highest = self.highest.entry((process, call.child.clone())).or_default();
         if epoch < *highest {
             return broken(
                 ghost,
@@ -87,12 +78,7 @@ fn handled(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) ->
     if before.process == process && before.instance == call.instance {
         return Ok(());
     }
-    let Some(missing) = before
-        .state
-        .ops
-        .iter()
-        .find(|op| !run.state.ops.contains(op))
-    else {
+    let Some(missing) = before.state.ops.iter().find(|op| !run.state.ops.contains(op)) else {
         return Ok(());
     };
     if is_excused(ghost, hub, child, before, run) {
@@ -122,10 +108,7 @@ fn is_excused(ghost: &Ghost, hub: HubIndex, child: &GhostChild, before: &Run, ru
     let were_together = ghost
         .together_since(hub, before.process, run.process)
         .is_some_and(|since| since < before.begun.max(run.begun).min(last));
-    let is_told = child
-        .losses
-        .iter()
-        .any(|(at, epoch, _)| *at == run.process && *epoch >= run.epoch.min(before.epoch));
+    let is_told = child.losses.iter().any(|(at, epoch, _)| *at == run.process && *epoch >= run.epoch.min(before.epoch));
     // Supervised restarts, moves without hand-over and new starts after a stop begin empty by right.
     let begins_empty = |other: &Run| {
         other.begun >= before.begun
