@@ -29,10 +29,7 @@ fn opaque<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>
 }
 
 /// JSON text as Python values.
-pub(crate) fn decode_json<'py>(
-    py: Python<'py>,
-    text: &[u8],
-) -> Result<Bound<'py, PyAny>, serde_json::Error> {
+pub(crate) fn decode_json<'py>(py: Python<'py>, text: &[u8]) -> Result<Bound<'py, PyAny>, serde_json::Error> {
     if text == b"null" {
         return Ok(py.None().into_bound(py));
     }
@@ -43,13 +40,8 @@ pub(crate) fn decode_json<'py>(
 }
 
 /// A `serde_json` value as a Python one.
-pub(crate) fn from_json<'py>(
-    py: Python<'py>,
-    value: &serde_json::Value,
-) -> PyResult<Bound<'py, PyAny>> {
-    Value(py)
-        .deserialize(value)
-        .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))
+pub(crate) fn from_json<'py>(py: Python<'py>, value: &serde_json::Value) -> PyResult<Bound<'py, PyAny>> {
+    Value(py).deserialize(value).map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))
 }
 
 #[derive(Clone, Copy)]
@@ -118,9 +110,6 @@ impl<'de, 'py> Visitor<'de> for Value<'py> {
 
 /// Reads an encoded value, the other way round.
 #[pyfunction(name = "decode")]
-pub(crate) fn decode_value<'py>(
-    py: Python<'py>,
-    payload: &EncodedPayload,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn decode_value<'py>(py: Python<'py>, payload: &EncodedPayload) -> PyResult<Bound<'py, PyAny>> {
     decode(py, &payload.0)
 }

@@ -3,9 +3,7 @@
 use process_hub::error::{Error, ErrorKind};
 use process_hub::payload::Payload;
 use pyo3::prelude::*;
-use pyo3::types::{
-    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
-};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use crate::payload::EncodedPayload;
 
@@ -24,10 +22,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     fn new(problem: impl Into<String>) -> Box<Self> {
-        Box::new(Self {
-            steps: Vec::new(),
-            problem: problem.into(),
-        })
+        Box::new(Self { steps: Vec::new(), problem: problem.into() })
     }
 
     fn inside(mut self: Box<Self>, step: String) -> Box<Self> {
@@ -38,11 +33,7 @@ impl Fault {
     /// The fault as the error `not_encodable` of `operation`.
     pub(crate) fn into_error(self, operation: &str) -> Error {
         let path: String = self.steps.iter().rev().map(String::as_str).collect();
-        Error::new(
-            ErrorKind::NotEncodable,
-            operation,
-            format!("${path}: {}", self.problem),
-        )
+        Error::new(ErrorKind::NotEncodable, operation, format!("${path}: {}", self.problem))
     }
 }
 
@@ -106,15 +97,12 @@ fn refusal(value: &Bound<'_, PyAny>) -> String {
 }
 
 fn write_string(string: &Bound<'_, PyString>, text: &mut Vec<u8>) -> Result<(), Box<Fault>> {
-    let string = string
-        .to_str()
-        .map_err(|_| Fault::new("the text holds a lone surrogate and has no UTF-8 form"))?;
+    let string = string.to_str().map_err(|_| Fault::new("the text holds a lone surrogate and has no UTF-8 form"))?;
     write_number_or_text(string, text)
 }
 
 fn write_integer(integer: &Bound<'_, PyInt>, text: &mut Vec<u8>) -> Result<(), Box<Fault>> {
-    let too_large =
-        || Fault::new("the integer is past 2^53 and would not survive in every language");
+    let too_large = || Fault::new("the integer is past 2^53 and would not survive in every language");
     let value: i64 = integer.extract().map_err(|_| too_large())?;
     if !(-MAX_INTEGER..=MAX_INTEGER).contains(&value) {
         return Err(too_large());
@@ -129,18 +117,11 @@ fn write_float(value: f64, text: &mut Vec<u8>) -> Result<(), Box<Fault>> {
     write_number_or_text(&value, text)
 }
 
-fn write_number_or_text<T: serde::Serialize + ?Sized>(
-    value: &T,
-    text: &mut Vec<u8>,
-) -> Result<(), Box<Fault>> {
+fn write_number_or_text<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) -> Result<(), Box<Fault>> {
     serde_json::to_writer(text, value).map_err(|error| Fault::new(error.to_string()))
 }
 
-fn write_dict(
-    dict: &Bound<'_, PyDict>,
-    text: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Box<Fault>> {
+fn write_dict(dict: &Bound<'_, PyDict>, text: &mut Vec<u8>, depth: usize) -> Result<(), Box<Fault>> {
     text.push(b'{');
     // Encoding runs no Python code, so nobody changes the dict meanwhile.
     for (index, (key, value)) in dict.iter().enumerate() {
@@ -148,9 +129,7 @@ fn write_dict(
             text.push(b',');
         }
         let Ok(key) = key.cast::<PyString>() else {
-            let shown = key
-                .repr()
-                .map_or_else(|_| "?".into(), |repr| repr.to_string());
+            let shown = key.repr().map_or_else(|_| "?".into(), |repr| repr.to_string());
             return Err(Fault::new(format!("the key {shown} is not a text")));
         };
         write_string(key, text)?;
@@ -161,11 +140,7 @@ fn write_dict(
     Ok(())
 }
 
-fn write_list(
-    list: &Bound<'_, PyList>,
-    text: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Box<Fault>> {
+fn write_list(list: &Bound<'_, PyList>, text: &mut Vec<u8>, depth: usize) -> Result<(), Box<Fault>> {
     text.push(b'[');
     for (index, value) in list.iter().enumerate() {
         if index > 0 {
@@ -180,17 +155,11 @@ fn write_list(
 fn key_step(key: &str) -> String {
     let is_plain = key.starts_with(|c: char| c.is_alphabetic() || c == '_')
         && key.chars().all(|c| c.is_alphanumeric() || c == '_');
-    if is_plain {
-        format!(".{key}")
-    } else {
-        format!("[{key:?}]")
-    }
+    if is_plain { format!(".{key}") } else { format!("[{key:?}]") }
 }
 
 /// Encodes a value, for callers that want the bytes and for tests.
 #[pyfunction(name = "encode")]
 pub(crate) fn encode_value(value: &Bound<'_, PyAny>) -> PyResult<EncodedPayload> {
-    encode(value)
-        .map(EncodedPayload)
-        .map_err(|fault| crate::errors::raise(value.py(), &fault.into_error("encode")))
+    encode(value).map(EncodedPayload).map_err(|fault| crate::errors::raise(value.py(), &fault.into_error("encode")))
 }

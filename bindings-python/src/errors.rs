@@ -8,11 +8,8 @@ static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 /// The exception of `process_hub.errors` for a core error.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    let make = MAKE.get_or_try_init(py, || {
-        py.import("process_hub.errors")?
-            .getattr("from_native")
-            .map(Bound::unbind)
-    })?;
+    let make =
+        MAKE.get_or_try_init(py, || py.import("process_hub.errors")?.getattr("from_native").map(Bound::unbind))?;
     make.bind(py).call1((
         error.kind.name(),
         &error.operation,
@@ -34,19 +31,13 @@ pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
 
 /// `invalid_argument`, ready to be raised.
 pub(crate) fn invalid_argument(py: Python<'_>, operation: &str, message: String) -> PyErr {
-    raise(
-        py,
-        &Error::new(ErrorKind::InvalidArgument, operation, message),
-    )
+    raise(py, &Error::new(ErrorKind::InvalidArgument, operation, message))
 }
 
 /// Every kind of error: its name, its number and its meaning, in the order of the numbers.
 #[pyfunction]
 pub(crate) fn error_table() -> Vec<(&'static str, u16, &'static str)> {
-    ErrorKind::ALL
-        .iter()
-        .map(|kind| (kind.name(), kind.number(), kind.meaning()))
-        .collect()
+    ErrorKind::ALL.iter().map(|kind| (kind.name(), kind.number(), kind.meaning())).collect()
 }
 
 /// The names of the hooks.

@@ -48,9 +48,7 @@ impl Drop for NativeHub {
 
 impl NativeHub {
     fn inner(&self, py: Python<'_>, operation: &str) -> PyResult<&Inner> {
-        self.generation
-            .check(operation)
-            .map_err(|error| raise(py, &error))?;
+        self.generation.check(operation).map_err(|error| raise(py, &error))?;
         let closed = || Error::new(ErrorKind::Closed, operation, "the hub was stopped");
         self.inner.as_ref().ok_or_else(|| raise(py, &closed()))
     }
@@ -63,18 +61,14 @@ fn kind_infos(rows: Vec<KindRow>) -> Result<Vec<KindInfo>, Error> {
     rows.into_iter()
         .map(|(name, has_state, has_run)| {
             let name = KindName::new(name)?;
-            Ok(KindInfo {
-                name,
-                has_state,
-                has_run,
-            })
+            Ok(KindInfo { name, has_state, has_run })
         })
         .collect()
 }
 
 fn read_config(text: &str) -> Result<HubConfig, Error> {
-    let document = serde_json::from_str(text)
-        .map_err(|error| Error::new(ErrorKind::InvalidConfig, "start", error.to_string()))?;
+    let document =
+        serde_json::from_str(text).map_err(|error| Error::new(ErrorKind::InvalidConfig, "start", error.to_string()))?;
     HubConfig::from_json(&document)
 }
 
@@ -82,12 +76,7 @@ fn read_config(text: &str) -> Result<HubConfig, Error> {
 impl NativeHub {
     /// Starts the hub.
     #[new]
-    fn new(
-        py: Python<'_>,
-        config: &str,
-        kinds: Vec<KindRow>,
-        node: Option<&Bound<'_, NativeNode>>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, config: &str, kinds: Vec<KindRow>, node: Option<&Bound<'_, NativeNode>>) -> PyResult<Self> {
         let config = read_config(config).map_err(|error| raise(py, &error))?;
         let kinds = kind_infos(kinds).map_err(|error| raise(py, &error))?;
         let node = match node {

@@ -82,9 +82,7 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
             (HANDLE, number, instance, message, chain).into_pyobject(py)
         }
         HostRequest::PrepareState => plain(PREPARE_STATE),
-        HostRequest::AlterState(state) => {
-            (ALTER_STATE, number, instance, decode(py, state)?).into_pyobject(py)
-        }
+        HostRequest::AlterState(state) => (ALTER_STATE, number, instance, decode(py, state)?).into_pyobject(py),
         HostRequest::ResolveConflict(state) => {
             (RESOLVE_CONFLICT, number, instance, decode(py, state)?).into_pyobject(py)
         }
@@ -99,9 +97,7 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
             (HANDOVER_START, number, instance, node, epoch, error).into_pyobject(py)
         }
         HostRequest::SetEpoch(epoch) => (SET_EPOCH, number, instance, epoch.0).into_pyobject(py),
-        HostRequest::Stop(reason) => {
-            (STOP, number, instance, stop_reason(*reason)).into_pyobject(py)
-        }
+        HostRequest::Stop(reason) => (STOP, number, instance, stop_reason(*reason)).into_pyobject(py),
         HostRequest::Discard => plain(DISCARD),
         HostRequest::AlterSpec { spec, nodes } => {
             let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();

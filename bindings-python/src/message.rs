@@ -20,21 +20,12 @@ pub(crate) fn command(
     chain: Option<Vec<String>>,
 ) -> Result<MessageCommand, Error> {
     let chain: Arc<[ChildId]> = match chain {
-        Some(ids) => ids
-            .into_iter()
-            .map(ChildId::new)
-            .collect::<Result<_, Error>>()?,
+        Some(ids) => ids.into_iter().map(ChildId::new).collect::<Result<_, Error>>()?,
         None => Arc::default(),
     };
     let id = ChildId::new(child)?;
     let message = encode(message).map_err(|fault| fault.into_error(operation).with_child(child))?;
-    Ok(MessageCommand {
-        child: id,
-        message,
-        recipient,
-        timeout: Duration::from_millis(timeout_ms),
-        chain,
-    })
+    Ok(MessageCommand { child: id, message, recipient, timeout: Duration::from_millis(timeout_ms), chain })
 }
 
 /// Which instances `node` and `all` mean.
@@ -43,10 +34,6 @@ pub(crate) fn recipient(node: Option<&str>, all: bool) -> Result<Recipient, Erro
         (None, false) => Ok(Recipient::Active),
         (None, true) => Ok(Recipient::All),
         (Some(node), false) => NodeName::new(node).map(Recipient::Node),
-        (Some(_), true) => Err(Error::new(
-            ErrorKind::InvalidArgument,
-            "send",
-            "`node` and `all` exclude each other",
-        )),
+        (Some(_), true) => Err(Error::new(ErrorKind::InvalidArgument, "send", "`node` and `all` exclude each other")),
     }
 }

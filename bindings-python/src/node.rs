@@ -30,9 +30,7 @@ impl Drop for NativeNode {
 
 impl NativeNode {
     pub(crate) fn node(&self, py: Python<'_>, operation: &str) -> PyResult<&Node> {
-        self.generation
-            .check(operation)
-            .map_err(|error| raise(py, &error))?;
+        self.generation.check(operation).map_err(|error| raise(py, &error))?;
         let closed = || Error::new(ErrorKind::Closed, operation, "the node was stopped");
         self.node.as_ref().ok_or_else(|| raise(py, &closed()))
     }
@@ -58,14 +56,9 @@ impl NativeNode {
         let config = read(config, profile).map_err(|error| raise(py, &error))?;
         let interval = config.hubs_discover_interval;
         let own = config.node.unwrap_or_default();
-        let node = wait::on_thread(py, "start_node", move || {
-            Node::start(&own, &config.profile, interval)
-        })?
-        .map_err(|error| raise(py, &error))?;
-        Ok(Self {
-            node: Some(node),
-            generation: Generation::present(),
-        })
+        let node = wait::on_thread(py, "start_node", move || Node::start(&own, &config.profile, interval))?
+            .map_err(|error| raise(py, &error))?;
+        Ok(Self { node: Some(node), generation: Generation::present() })
     }
 
     fn stop(&self, py: Python<'_>, timeout_ms: Option<u64>) -> PyResult<bool> {

@@ -13,10 +13,7 @@ pub(crate) struct EncodedPayload(pub(crate) Payload);
 impl EncodedPayload {
     #[new]
     fn new(data: &[u8], content_type: &str) -> Self {
-        Self(Payload {
-            content_type: ContentType::from_name(content_type),
-            data: data.to_vec().into(),
-        })
+        Self(Payload { content_type: ContentType::from_name(content_type), data: data.to_vec().into() })
     }
 
     #[getter]
@@ -30,10 +27,6 @@ impl EncodedPayload {
     }
 
     fn __repr__(&self) -> String {
-        format!(
-            "Payload({} bytes, content_type={:?})",
-            self.0.len(),
-            self.0.content_type.name()
-        )
+        format!("Payload({} bytes, content_type={:?})", self.0.len(), self.0.content_type.name())
     }
 }

@@ -88,24 +88,14 @@ impl State {
     /// Callbacks that hold a slot: those that neither wait nor were given up.
     fn slots_taken(&self, now: Timestamp) -> usize {
         let leader = self.leader_busy.is_some_and(|deadline| deadline > now);
-        usize::from(leader)
-            + self
-                .busy
-                .values()
-                .filter(|busy| !busy.is_waiting && busy.deadline > now)
-                .count()
+        usize::from(leader) + self.busy.values().filter(|busy| !busy.is_waiting && busy.deadline > now).count()
     }
 }
 
 impl Pool {
     /// A pool for `size` callbacks at a time. `now` reads the clock of the deadlines.
     pub(crate) fn new(size: usize, now: fn() -> Timestamp) -> Self {
-        Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            size,
-            now,
-        }
+        Self { state: Mutex::default(), changed: Condvar::new(), size, now }
     }
 
     /// Counts a new thread and numbers it.
@@ -215,13 +205,7 @@ impl Pool {
         let deadline = state.leader_busy.take();
         if let (Some(old), Some(deadline)) = (state.leader, deadline) {
             let is_waiting = false;
-            state.busy.insert(
-                old,
-                Busy {
-                    deadline,
-                    is_waiting,
-                },
-            );
+            state.busy.insert(old, Busy { deadline, is_waiting });
         }
         state.leader = Some(worker);
         state.spread_until = Some(Instant::now() + SPREAD);
@@ -238,13 +222,7 @@ impl Pool {
             }
         } else {
             let is_waiting = false;
-            state.busy.insert(
-                worker,
-                Busy {
-                    deadline,
-                    is_waiting,
-                },
-            );
+            state.busy.insert(worker, Busy { deadline, is_waiting });
         }
     }
 
@@ -256,13 +234,7 @@ impl Pool {
             let deadline = state.leader_busy.take().unwrap_or(Timestamp::NEVER);
             state.leader = None;
             let is_waiting = true;
-            state.busy.insert(
-                worker,
-                Busy {
-                    deadline,
-                    is_waiting,
-                },
-            );
+            state.busy.insert(worker, Busy { deadline, is_waiting });
         } else if let Some(busy) = state.busy.get_mut(&worker) {
             busy.is_waiting = true;
         }

@@ -69,16 +69,10 @@ impl NativeStartResult {
 }
 
 /// The answer to a command as Python values. `refused` belongs to `start_children` alone.
-pub(crate) fn outcome<'py>(
-    py: Python<'py>,
-    outcome: Outcome,
-    refused: Vec<Error>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn outcome<'py>(py: Python<'py>, outcome: Outcome, refused: Vec<Error>) -> PyResult<Bound<'py, PyAny>> {
     match outcome {
         Outcome::Done => Ok(py.None().into_bound(py)),
-        Outcome::Started(result) => {
-            Ok(Bound::new(py, NativeStartResult::new(result, refused))?.into_any())
-        }
+        Outcome::Started(result) => Ok(Bound::new(py, NativeStartResult::new(result, refused))?.into_any()),
         Outcome::Stopped(result) => document(py, &result),
         Outcome::Reply(payload) => decode(py, &payload),
         Outcome::Drained(report) => document(py, &report),
@@ -95,11 +89,8 @@ pub(crate) fn outcome<'py>(
 }
 
 /// A value of the core as its JSON document.
-pub(crate) fn document<'py, T: serde::Serialize>(
-    py: Python<'py>,
-    value: &T,
-) -> PyResult<Bound<'py, PyAny>> {
-    let value = serde_json::to_value(value)
-        .map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
+pub(crate) fn document<'py, T: serde::Serialize>(py: Python<'py>, value: &T) -> PyResult<Bound<'py, PyAny>> {
+    let value =
+        serde_json::to_value(value).map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
     from_json(py, &value)
 }

@@ -13,9 +13,7 @@ use crate::decode::from_json;
 static RESULTS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
 
 fn results(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    RESULTS
-        .get_or_try_init(py, || py.import("process_hub._results").map(Bound::unbind))
-        .map(|module| module.bind(py))
+    RESULTS.get_or_try_init(py, || py.import("process_hub._results").map(Bound::unbind)).map(|module| module.bind(py))
 }
 
 /// What the registry knows of one child.
@@ -37,9 +35,7 @@ impl PyRow {
     #[getter]
     fn spec<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let document = from_json(py, &self.0.spec.to_json())?;
-        py.import("process_hub._spec")?
-            .getattr("ChildSpec")?
-            .call_method1("from_json", (document,))
+        py.import("process_hub._spec")?.getattr("ChildSpec")?.call_method1("from_json", (document,))
     }
 
     #[getter]
@@ -81,11 +77,7 @@ impl PyRow {
         let instances: Vec<String> = (row.instances.iter())
             .map(|it| format!("{} on {} (epoch {})", mode_name(it.mode), it.node, it.epoch))
             .collect();
-        let lost = if row.state_lost.is_some() {
-            ", state lost"
-        } else {
-            ""
-        };
+        let lost = if row.state_lost.is_some() { ", state lost" } else { "" };
         format!("<Row {:?} [{}]{lost}>", row.spec.id, instances.join(", "))
     }
 }

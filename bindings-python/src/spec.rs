@@ -23,9 +23,7 @@ pub(crate) fn read(value: &Bound<'_, PyAny>) -> Result<ChildSpec, Error> {
     let py = value.py();
     let Ok(id) = value.getattr(intern!(py, "id")) else {
         let what = value.get_type().to_string();
-        return Err(refuse(format!(
-            "a child spec must be a ChildSpec or a dict, not {what}"
-        )));
+        return Err(refuse(format!("a child spec must be a ChildSpec or a dict, not {what}")));
     };
     let id = text(&id, "id")?;
     read_attributes(value, &id).map_err(|error| {
@@ -37,11 +35,7 @@ pub(crate) fn read(value: &Bound<'_, PyAny>) -> Result<ChildSpec, Error> {
 }
 
 fn read_document(document: &Bound<'_, PyDict>) -> Result<ChildSpec, Error> {
-    let id = document
-        .get_item("id")
-        .ok()
-        .flatten()
-        .and_then(|id| id.extract::<String>().ok());
+    let id = document.get_item("id").ok().flatten().and_then(|id| id.extract::<String>().ok());
     let named = |error: Error| match &id {
         Some(id) => error.with_child(id.clone()),
         None => error,
@@ -50,8 +44,7 @@ fn read_document(document: &Bound<'_, PyDict>) -> Result<ChildSpec, Error> {
     let args = document.get_item("args").ok().flatten();
     let rest = document.copy().map_err(|error| refuse(error.to_string()))?;
     if args.is_some() {
-        rest.del_item("args")
-            .map_err(|error| refuse(error.to_string()))?;
+        rest.del_item("args").map_err(|error| refuse(error.to_string()))?;
     }
     let text = encode_json(&rest).map_err(|fault| named(fault.into_error(OPERATION)))?;
     let value = serde_json::from_slice(&text).map_err(|error| refuse(error.to_string()))?;
@@ -66,22 +59,13 @@ fn read_document(document: &Bound<'_, PyDict>) -> Result<ChildSpec, Error> {
 }
 
 fn text(value: &Bound<'_, PyAny>, what: &str) -> Result<String, Error> {
-    let text = value
-        .cast::<PyString>()
-        .map_err(|_| refuse(format!("`{what}` must be a text, not {value}")))?;
-    let text = text
-        .to_str()
-        .map_err(|_| refuse(format!("`{what}` has no UTF-8 form")))?;
+    let text = value.cast::<PyString>().map_err(|_| refuse(format!("`{what}` must be a text, not {value}")))?;
+    let text = text.to_str().map_err(|_| refuse(format!("`{what}` has no UTF-8 form")))?;
     Ok(text.to_owned())
 }
 
-fn attribute<'py>(
-    value: &Bound<'py, PyAny>,
-    name: &Bound<'py, PyString>,
-) -> Result<Bound<'py, PyAny>, Error> {
-    value
-        .getattr(name)
-        .map_err(|error| refuse(error.to_string()))
+fn attribute<'py>(value: &Bound<'py, PyAny>, name: &Bound<'py, PyString>) -> Result<Bound<'py, PyAny>, Error> {
+    value.getattr(name).map_err(|error| refuse(error.to_string()))
 }
 
 fn read_attributes(value: &Bound<'_, PyAny>, id: &str) -> Result<ChildSpec, Error> {
@@ -109,16 +93,12 @@ fn read_attributes(value: &Bound<'_, PyAny>, id: &str) -> Result<ChildSpec, Erro
         "continue" => OnError::Continue,
         "restart" => OnError::Restart,
         other => {
-            return Err(refuse(format!(
-                "`on_error` must be continue or restart, not {other}"
-            )));
+            return Err(refuse(format!("`on_error` must be continue or restart, not {other}")));
         }
     };
     let require = attribute(value, intern!(py, "require"))?;
     if !require.is_none() {
-        spec.require = require
-            .extract()
-            .map_err(|_| refuse("`require` must be a dict of texts"))?;
+        spec.require = require.extract().map_err(|_| refuse("`require` must be a dict of texts"))?;
     }
     spec.shutdown_ms = shutdown_ms(&attribute(value, intern!(py, "shutdown"))?)?;
     Ok(spec)
@@ -154,11 +134,7 @@ fn shutdown_ms(shutdown: &Bound<'_, PyAny>) -> Result<u32, Error> {
         return Err(refuse(format!("`shutdown` of {seconds} s is out of range")));
     }
     // In range: checked above.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "checked above"
-    )]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
     Ok(ms.round() as u32)
 }
 

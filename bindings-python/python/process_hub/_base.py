@@ -186,6 +186,7 @@ class BaseHub:
     # --- starting and ending ---------------------------------------------------
 
     def _start_native(self) -> None:
+        process.check_start()
         with self._lock:
             if self._state != "made":
                 message = f"the hub was {self._state} before; make another one"

@@ -40,8 +40,7 @@ fn start_options(
         None => None,
         Some(metadata) => {
             let text = encode_json(metadata).map_err(|fault| fault.into_error(OPERATION))?;
-            let map = serde_json::from_slice(&text)
-                .map_err(|error| refuse(OPERATION, error.to_string()))?;
+            let map = serde_json::from_slice(&text).map_err(|error| refuse(OPERATION, error.to_string()))?;
             Some(map)
         }
     };
@@ -87,15 +86,12 @@ fn plan_change(change: &serde_json::Value) -> Result<PlanChange, Error> {
     const fn one() -> f64 {
         1.0
     }
-    let change = serde::Deserialize::deserialize(change)
-        .map_err(|error| refuse("plan", format!("the change: {error}")))?;
+    let change =
+        serde::Deserialize::deserialize(change).map_err(|error| refuse("plan", format!("the change: {error}")))?;
     Ok(match change {
-        Change::Join(nodes) => PlanChange::Join(
-            nodes
-                .into_iter()
-                .map(|node| (node.name, node.kinds, node.weight))
-                .collect(),
-        ),
+        Change::Join(nodes) => {
+            PlanChange::Join(nodes.into_iter().map(|node| (node.name, node.kinds, node.weight)).collect())
+        }
         Change::Leave(names) => PlanChange::Leave(names),
     })
 }
@@ -104,9 +100,7 @@ impl Inner {
     /// Sends a command whose answer comes out of the queue under the number returned.
     fn request(&self, py: Python<'_>, command: Command) -> PyResult<u64> {
         let request = self.hub.request_notify(command);
-        request
-            .map(|request| request.0)
-            .map_err(|error| raise(py, &error))
+        request.map(|request| request.0).map_err(|error| raise(py, &error))
     }
 
     /// Starts what is a spec; what is none is refused by itself and refuses no other, unless all or none are asked
@@ -126,18 +120,12 @@ impl Inner {
         }
         let all_or_none = options.on_failure == OnFailure::Rollback;
         if !refused.is_empty() && (good.is_empty() || all_or_none) {
-            let result = StartResult {
-                rollback: all_or_none,
-                ..StartResult::default()
-            };
+            let result = StartResult { rollback: all_or_none, ..StartResult::default() };
             return Ok(Bound::new(py, NativeStartResult::new(result, refused))?.into_any());
         }
         // Held until the refusals are noted, or the answer could come first.
         let mut noted = self.refused.lock();
-        let request = self
-            .hub
-            .request_notify(Command::Start(good, options))
-            .map_err(|error| raise(py, &error))?;
+        let request = self.hub.request_notify(Command::Start(good, options)).map_err(|error| raise(py, &error))?;
         if !refused.is_empty() {
             noted.insert(request, refused);
         }
@@ -151,10 +139,7 @@ fn child_ids(ids: Vec<String>) -> Result<Vec<ChildId>, Error> {
 
 #[pymethods]
 impl NativeHub {
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the options of the operation, in the order of its document"
-    )]
+    #[allow(clippy::too_many_arguments, reason = "the options of the operation, in the order of its document")]
     fn start_children<'py>(
         &self,
         py: Python<'py>,
@@ -230,8 +215,7 @@ impl NativeHub {
         let command = message::recipient(node, all)
             .and_then(|to| message::command("send", child_id, message, timeout_ms, to, chain))
             .map_err(|error| raise(py, &error))?;
-        wait::answer(py, inner.hub.send(command), ms(timeout_ms))?
-            .map_err(|error| raise(py, &error))
+        wait::answer(py, inner.hub.send(command), ms(timeout_ms))?.map_err(|error| raise(py, &error))
     }
 
     /// Sends a message; that it is on its way comes out of the queue.
@@ -263,8 +247,7 @@ impl NativeHub {
     }
 
     fn drain(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<u64> {
-        self.inner(py, "drain")?
-            .request(py, Command::Drain(ms(timeout_ms)))
+        self.inner(py, "drain")?.request(py, Command::Drain(ms(timeout_ms)))
     }
 
     fn r#where(&self, py: Python<'_>, child_id: &str) -> PyResult<u64> {
@@ -277,17 +260,14 @@ impl NativeHub {
         let inner = self.inner(py, "plan")?;
         let change = encode_json(change)
             .map_err(|fault| fault.into_error("plan"))
-            .and_then(|text| {
-                serde_json::from_slice(&text).map_err(|error| refuse("plan", error.to_string()))
-            })
+            .and_then(|text| serde_json::from_slice(&text).map_err(|error| refuse("plan", error.to_string())))
             .and_then(|change| plan_change(&change))
             .map_err(|error| raise(py, &error))?;
         inner.request(py, Command::Plan(change))
     }
 
     fn sync(&self, py: Python<'_>, timeout_ms: u64) -> PyResult<u64> {
-        self.inner(py, "sync")?
-            .request(py, Command::Sync(ms(timeout_ms)))
+        self.inner(py, "sync")?.request(py, Command::Sync(ms(timeout_ms)))
     }
 
     fn acknowledge_loss(&self, py: Python<'_>, child_id: &str) -> PyResult<u64> {
@@ -307,9 +287,8 @@ impl NativeHub {
         let inner = self.inner(py, "on")?;
         let mut bits = 0;
         for name in names {
-            let hook = HookName::from_name(&name).ok_or_else(|| {
-                raise(py, &refuse("on", format!("there is no hook named {name}")))
-            })?;
+            let hook = HookName::from_name(&name)
+                .ok_or_else(|| raise(py, &refuse("on", format!("there is no hook named {name}"))))?;
             bits |= hook.bit();
         }
         inner.hub.subscribe_hooks(bits);
@@ -327,17 +306,14 @@ impl NativeHub {
         let inner = self.inner(py, "stop")?;
         let timeout = timeout_ms.map_or(inner.shutdown_timeout, ms);
         let hub = inner.hub.clone();
-        let report = wait::on_thread(py, "stop", move || hub.stop(timeout))?
-            .map_err(|error| raise(py, &error))?;
+        let report = wait::on_thread(py, "stop", move || hub.stop(timeout))?.map_err(|error| raise(py, &error))?;
         document(py, &report)
     }
 
     /// Stops in the background, for a hub that was forgotten. Never blocks.
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {
         let inner = self.inner(py, "stop")?;
-        let _ = inner
-            .hub
-            .request_notify(Command::Shutdown(inner.shutdown_timeout));
+        let _ = inner.hub.request_notify(Command::Shutdown(inner.shutdown_timeout));
         Ok(())
     }
 }

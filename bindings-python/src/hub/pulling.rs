@@ -59,19 +59,13 @@ impl Inner {
         }
     }
 
-    fn begin<'py>(
-        &self,
-        py: Python<'py>,
-        worker: Worker,
-        item: HostItem,
-    ) -> PyResult<Bound<'py, PyTuple>> {
+    fn begin<'py>(&self, py: Python<'py>, worker: Worker, item: HostItem) -> PyResult<Bound<'py, PyTuple>> {
         match item {
             HostItem::Call(call) => {
                 self.pool.begin(worker, call.deadline);
                 items::call(py, &call).or_else(|error| {
                     let failure = HostFailure::new(format!("the call has no Python form: {error}"));
-                    self.queue
-                        .complete(call.number, HostAnswer::Failed(failure));
+                    self.queue.complete(call.number, HostAnswer::Failed(failure));
                     items::nothing(py)
                 })
             }
@@ -105,13 +99,8 @@ impl Inner {
             let mut all = ErrorKind::ALL.iter().copied();
             all.find(|kind| kind.name() == name)
         });
-        let failure = HostFailure {
-            message,
-            trace,
-            kind,
-        };
-        self.queue
-            .complete(CallNumber(number), HostAnswer::Failed(failure));
+        let failure = HostFailure { message, trace, kind };
+        self.queue.complete(CallNumber(number), HostAnswer::Failed(failure));
     }
 }
 
@@ -147,16 +136,9 @@ impl NativeHub {
     }
 
     /// Completes a call without a value, then pulls.
-    fn done_and_next<'py>(
-        &self,
-        py: Python<'py>,
-        worker: Worker,
-        number: u64,
-    ) -> PyResult<Bound<'py, PyTuple>> {
+    fn done_and_next<'py>(&self, py: Python<'py>, worker: Worker, number: u64) -> PyResult<Bound<'py, PyTuple>> {
         let inner = self.inner(py, "complete")?;
-        inner
-            .queue
-            .complete(CallNumber(number), HostAnswer::Done(None));
+        inner.queue.complete(CallNumber(number), HostAnswer::Done(None));
         inner.next(py, worker)
     }
 
@@ -183,18 +165,14 @@ impl NativeHub {
 
     /// Completes a call without a value.
     fn done(&self, py: Python<'_>, number: u64) -> PyResult<()> {
-        self.inner(py, "complete")?
-            .queue
-            .complete(CallNumber(number), HostAnswer::Done(None));
+        self.inner(py, "complete")?.queue.complete(CallNumber(number), HostAnswer::Done(None));
         Ok(())
     }
 
     /// Completes `ALTER_SPEC` with the document of the spec.
     fn complete_json(&self, py: Python<'_>, number: u64, document: String) -> PyResult<()> {
         let answer: Payload = spec::altered(document);
-        self.inner(py, "complete")?
-            .queue
-            .complete(CallNumber(number), HostAnswer::Done(Some(answer)));
+        self.inner(py, "complete")?.queue.complete(CallNumber(number), HostAnswer::Done(Some(answer)));
         Ok(())
     }
 
@@ -207,8 +185,7 @@ impl NativeHub {
         trace: Option<String>,
         kind: Option<&str>,
     ) -> PyResult<()> {
-        self.inner(py, "complete")?
-            .fail(number, message, trace, kind);
+        self.inner(py, "complete")?.fail(number, message, trace, kind);
         Ok(())
     }
 
@@ -230,11 +207,7 @@ impl NativeHub {
     }
 
     /// The next hook event, `(name, payload)`, or `None` after the timeout.
-    fn next_hook<'py>(
-        &self,
-        py: Python<'py>,
-        timeout_ms: u64,
-    ) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+    fn next_hook<'py>(&self, py: Python<'py>, timeout_ms: u64) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
         let queue = &self.inner(py, "next_hook")?.queue;
         let Some(event) = py.detach(|| queue.next_hook(Duration::from_millis(timeout_ms))) else {
             return Ok(None);
@@ -243,13 +216,7 @@ impl NativeHub {
     }
 
     /// Tells what an instance does of its own accord: `exit`, `stop_self`, `retention_handled`.
-    fn instance_event(
-        &self,
-        py: Python<'_>,
-        instance: u64,
-        what: &str,
-        reason: Option<String>,
-    ) -> PyResult<()> {
+    fn instance_event(&self, py: Python<'_>, instance: u64, what: &str, reason: Option<String>) -> PyResult<()> {
         let event = match what {
             "exit" => InstanceEvent::Exit(reason),
             "stop_self" => InstanceEvent::StopSelf,
@@ -259,9 +226,7 @@ impl NativeHub {
                 return Err(invalid_argument(py, "instance_event", message));
             }
         };
-        self.inner(py, what)?
-            .queue
-            .instance_event(InstanceId(instance), event);
+        self.inner(py, what)?.queue.instance_event(InstanceId(instance), event);
         Ok(())
     }
 }
