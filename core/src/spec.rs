@@ -185,7 +185,6 @@ pub struct StateLost {
     /// The counter of the wanted version (R1).
     pub version: u64,
     /// Who had the state.
-    #[serde(skip_serializing)]
     pub node: NodeName,
 }
 
@@ -207,7 +206,10 @@ impl Serialize for Row {
         map.serialize_entry("spec", &self.spec.to_json())?;
         map.serialize_entry("metadata", &self.spec.metadata_value())?;
         map.serialize_entry("instances", &self.instances)?;
-        map.serialize_entry("state_lost", &self.state_lost)?;
+        // The hook tells who had it; the row tells that it is gone.
+        let lost = self.state_lost.as_ref();
+        let lost = lost.map(|lost| BTreeMap::from([("epoch", lost.epoch.0), ("version", lost.version)]));
+        map.serialize_entry("state_lost", &lost)?;
         map.end()
     }
 }

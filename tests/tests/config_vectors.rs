@@ -45,10 +45,7 @@ fn documents_to_refuse_then_refused_with_exactly_these_paths() {
         let error = HubConfig::from_json(&case["doc"]).expect_err(&name.to_string());
         assert_eq!(error.kind, ErrorKind::InvalidConfig);
         for problem in &problems {
-            assert!(
-                error.message.contains(&problem.to_string()),
-                "{name}: {error}"
-            );
+            assert!(error.message.contains(&problem.to_string()), "{name}: {error}");
         }
     }
 }

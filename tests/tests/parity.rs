@@ -60,9 +60,7 @@ fn table() -> Table {
 
 fn rows<'a>(table: &'a Table, list: &str) -> Vec<&'a Table> {
     let rows = table[list].as_array().expect("a list of rows");
-    rows.iter()
-        .map(|row| row.as_table().expect("a row"))
-        .collect()
+    rows.iter().map(|row| row.as_table().expect("a row")).collect()
 }
 
 fn text<'a>(row: &'a Table, key: &str) -> Option<&'a str> {
@@ -127,9 +125,7 @@ fn language_without_a_name_then_its_row_says_why() {
     for list in ["operation", "option", "hook", "error"] {
         for row in rows(&table, list) {
             for language in LANGUAGES {
-                let says = row.contains_key(language)
-                    || pending.contains_key(language)
-                    || row.contains_key("pending");
+                let says = row.contains_key(language) || pending.contains_key(language) || row.contains_key("pending");
                 assert!(says, "{list} {:?} lacks {language}", text(row, "name"));
             }
         }
@@ -139,9 +135,7 @@ fn language_without_a_name_then_its_row_says_why() {
 #[test]
 fn names_of_hooks_and_errors_in_rust_then_variants() {
     fn variants<T: Debug>(of: &str, all: &[T]) -> BTreeSet<String> {
-        all.iter()
-            .map(|variant| format!("{of}::{variant:?}"))
-            .collect()
+        all.iter().map(|variant| format!("{of}::{variant:?}")).collect()
     }
     let mut known = variants("ErrorKind", ErrorKind::ALL);
     known.extend(variants("HookName", HookName::ALL));
@@ -163,22 +157,18 @@ fn names_of_operations_and_options_in_rust_then_in_the_sources() {
 #[test]
 fn names_in_python_then_in_the_package() {
     let source = sources("bindings-python/python/process_hub", "py");
-    assert_all_exist(
-        "python",
-        &["operation", "option", "error"],
-        |list, name| match list {
-            "operation" => {
-                let (_, method) = name.split_once('.').expect("Class.method");
-                source.contains(&format!("def {method}("))
-            }
-            "option" => {
-                let (class, option) = name.split_once('(').expect("Class(option)");
-                let option = option.trim_end_matches(')');
-                source.contains(&format!("class {class}")) && source.contains(&format!("{option}:"))
-            }
-            _ => source.contains(&format!("class {name}(HubError")),
-        },
-    );
+    assert_all_exist("python", &["operation", "option", "error"], |list, name| match list {
+        "operation" => {
+            let (_, method) = name.split_once('.').expect("Class.method");
+            source.contains(&format!("def {method}("))
+        }
+        "option" => {
+            let (class, option) = name.split_once('(').expect("Class(option)");
+            let option = option.trim_end_matches(')');
+            source.contains(&format!("class {class}")) && source.contains(&format!("{option}:"))
+        }
+        _ => source.contains(&format!("class {name}(HubError")),
+    });
 }
 
 #[test]
@@ -187,15 +177,9 @@ fn names_that_users_import_then_exported_by_the_package() {
     let source = std::fs::read_to_string(path).expect("the package is there");
     let (_, exported) = source.split_once("__all__").expect("__all__");
     let table = table();
-    let classes = rows(&table, "error")
-        .into_iter()
-        .filter_map(|row| text(row, "python"));
-    let options = rows(&table, "option")
-        .into_iter()
-        .filter_map(|row| text(row, "python"));
+    let classes = rows(&table, "error").into_iter().filter_map(|row| text(row, "python"));
+    let options = rows(&table, "option").into_iter().filter_map(|row| text(row, "python"));
     let classes = classes.chain(options.filter_map(|name| name.split('(').next()));
-    let missing: BTreeSet<_> = classes
-        .filter(|class| !exported.contains(&format!("\"{class}\"")))
-        .collect();
+    let missing: BTreeSet<_> = classes.filter(|class| !exported.contains(&format!("\"{class}\""))).collect();
     assert_eq!(missing, BTreeSet::new(), "missing in __all__");
 }

@@ -6,46 +6,14 @@ use crate::{generate, pure, python};
 
 /// The suites of `check`, quickest first.
 pub(crate) const SUITES: &[Suite] = &[
-    Suite {
-        name: "format",
-        shows: "the sources are formatted",
-        run: format,
-    },
-    Suite {
-        name: "pure",
-        shows: "the pure parts use no clock, lock, thread, socket or chance",
-        run: pure::suite,
-    },
-    Suite {
-        name: "clippy",
-        shows: "no lint warns",
-        run: clippy,
-    },
-    Suite {
-        name: "docs",
-        shows: "the documentation builds without a warning",
-        run: docs,
-    },
-    Suite {
-        name: "generated",
-        shows: "the generated files are current",
-        run: generated,
-    },
-    Suite {
-        name: "deny",
-        shows: "licences, sources and advisories of the dependencies",
-        run: deny,
-    },
-    Suite {
-        name: "ruff",
-        shows: "the Python sources are formatted and lint clean",
-        run: ruff,
-    },
-    Suite {
-        name: "mypy",
-        shows: "the Python package is fully typed",
-        run: mypy,
-    },
+    Suite { name: "format", shows: "the sources are formatted", run: format },
+    Suite { name: "pure", shows: "the pure parts use no clock, lock, thread, socket or chance", run: pure::suite },
+    Suite { name: "clippy", shows: "no lint warns", run: clippy },
+    Suite { name: "docs", shows: "the documentation builds without a warning", run: docs },
+    Suite { name: "generated", shows: "the generated files are current", run: generated },
+    Suite { name: "deny", shows: "licences, sources and advisories of the dependencies", run: deny },
+    Suite { name: "ruff", shows: "the Python sources are formatted and lint clean", run: ruff },
+    Suite { name: "mypy", shows: "the Python package is fully typed", run: mypy },
 ];
 
 /// `check [--only SUITE,…]`.
@@ -60,25 +28,10 @@ pub(crate) fn fix(args: &[String]) -> Outcome {
     }
     generate::run(&[])?;
     process::run(cargo().args(["fmt", "--all"]))?;
-    process::run(cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--fix",
-        "--allow-dirty",
-        "--allow-staged",
-    ]))?;
+    process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"]))?;
     let ruff = python::tool("ruff")?;
-    process::run(
-        process::command(&ruff)
-            .args(["check", "--fix"])
-            .args(python::folders()),
-    )?;
-    process::run(
-        process::command(&ruff)
-            .arg("format")
-            .args(python::folders()),
-    )
+    process::run(process::command(&ruff).args(["check", "--fix"]).args(python::folders()))?;
+    process::run(process::command(&ruff).arg("format").args(python::folders()))
 }
 
 /// Reads `--only A,B`.
@@ -98,14 +51,7 @@ fn format() -> Outcome<Ended> {
 
 fn clippy() -> Outcome<Ended> {
     let mut command = cargo();
-    command.args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]);
+    command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     process::run(&mut command)?;
     Ok(Ended::Passed(None))
 }

@@ -16,16 +16,10 @@ pub(crate) fn run(args: &[String]) -> Outcome {
     };
     let mut key = [0_u8; KEY_BYTES];
     let source = "/dev/urandom";
-    io(
-        source,
-        File::open(source).and_then(|mut file| file.read_exact(&mut key)),
-    )?;
+    io(source, File::open(source).and_then(|mut file| file.read_exact(&mut key)))?;
     let mut line: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
     line.push('\n');
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
-    io(
-        path,
-        file.and_then(|mut file| file.write_all(line.as_bytes())),
-    )
+    io(path, file.and_then(|mut file| file.write_all(line.as_bytes())))
 }

@@ -19,18 +19,12 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 impl Failure {
     /// A failure told in one line.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            exit_code: 1,
-        }
+        Self { message: message.into(), exit_code: 1 }
     }
 
     /// A wrong command line.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self {
-            message: format!("{message}; see cargo xtask help"),
-            exit_code: 2,
-        }
+        Self { message: format!("{message}; see cargo xtask help"), exit_code: 2 }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
@@ -75,8 +69,7 @@ pub(crate) fn cargo() -> Command {
     let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // What the cargo that runs us set for us alone: build scripts that watch these would run again.
     for (name, _) in std::env::vars_os() {
-        let is_ours =
-            ["CARGO_PKG_", "CARGO_MANIFEST_"].map(|ours| name.to_string_lossy().starts_with(ours));
+        let is_ours = ["CARGO_PKG_", "CARGO_MANIFEST_"].map(|ours| name.to_string_lossy().starts_with(ours));
         if is_ours.contains(&true) {
             command.env_remove(name);
         }
@@ -90,9 +83,7 @@ fn line_of(command: &Command) -> String {
     let name = program.file_name().unwrap_or(program.as_os_str());
     let words = std::iter::once(name).chain(command.get_args());
     // A program given as an argument shows as its first line.
-    let words: Vec<String> = words
-        .map(|word| word.to_string_lossy().lines().take(1).collect())
-        .collect();
+    let words: Vec<String> = words.map(|word| word.to_string_lossy().lines().take(1).collect()).collect();
     words.join(" ")
 }
 
@@ -105,10 +96,7 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
         return Ok(());
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Err(Failure {
-        message: format!("`{line}` ended with {status}"),
-        exit_code: code.unwrap_or(1),
-    })
+    Err(Failure { message: format!("`{line}` ended with {status}"), exit_code: code.unwrap_or(1) })
 }
 
 /// Runs a command whose standard output is not ours to fill: everything goes to standard error.
@@ -117,10 +105,7 @@ pub(crate) fn run_aside(command: &mut Command) -> Outcome {
 }
 
 /// Runs a command, echoes its lines to standard error, and returns the last summary that `summary` finds in them.
-pub(crate) fn run_watched(
-    command: &mut Command,
-    summary: fn(&str) -> Option<String>,
-) -> Outcome<Option<String>> {
+pub(crate) fn run_watched(command: &mut Command, summary: fn(&str) -> Option<String>) -> Outcome<Option<String>> {
     let line = line_of(command);
     eprintln!("    $ {line}");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -24,33 +24,18 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("parking_lot", "pure parts have one owner, so no locks"),
     ("Mutex", "pure parts have one owner, so no locks"),
     ("RwLock", "pure parts have one owner, so no locks"),
-    (
-        "crossbeam_channel",
-        "pure parts return effects, they send nothing",
-    ),
+    ("crossbeam_channel", "pure parts return effects, they send nothing"),
     ("papaya", "pure parts have one owner"),
-    (
-        "HashMap",
-        "its order differs from run to run: BTreeMap or IndexMap",
-    ),
-    (
-        "HashSet",
-        "its order differs from run to run: BTreeSet or IndexSet",
-    ),
+    ("HashMap", "its order differs from run to run: BTreeMap or IndexMap"),
+    ("HashSet", "its order differs from run to run: BTreeSet or IndexSet"),
     ("thread_rng", "a seeded generator is part of the value"),
     ("rand::rng", "a seeded generator is part of the value"),
     ("rand::random", "a seeded generator is part of the value"),
     ("getrandom", "a seeded generator is part of the value"),
     ("thread_local", "state has one owner"),
     ("unsafe", "unsafe is for bindings"),
-    (
-        "disallowed_methods",
-        "do not silence the lint here: move the code",
-    ),
-    (
-        "disallowed_types",
-        "do not silence the lint here: move the code",
-    ),
+    ("disallowed_methods", "do not silence the lint here: move the code"),
+    ("disallowed_types", "do not silence the lint here: move the code"),
 ];
 
 /// The suite.
@@ -73,9 +58,7 @@ pub(crate) fn suite() -> Outcome<Ended> {
     }
     eprintln!("{}", findings.join("\n"));
     let count = findings.len();
-    Err(Failure::new(format!(
-        "{count} uses of what the pure parts may not use"
-    )))
+    Err(Failure::new(format!("{count} uses of what the pure parts may not use")))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Outcome {
@@ -131,14 +114,8 @@ mod tests {
     fn forbidden_path_then_found_with_its_line() {
         let source = "use std::time::Duration;\nuse std::time::Instant;\nlet x: HashMap<u8, u8>;\n";
         assert_eq!(words(source), [(2, "Instant"), (3, "HashMap")]);
-        assert_eq!(
-            words("let now = std::time::SystemTime::now();"),
-            [(1, "SystemTime")]
-        );
-        assert_eq!(
-            words("#![allow(clippy::disallowed_types)]"),
-            [(1, "disallowed_types")]
-        );
+        assert_eq!(words("let now = std::time::SystemTime::now();"), [(1, "SystemTime")]);
+        assert_eq!(words("#![allow(clippy::disallowed_types)]"), [(1, "disallowed_types")]);
     }
 
     #[test]

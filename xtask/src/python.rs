@@ -18,14 +18,7 @@ pub(crate) fn folders() -> [&'static str; 2] {
 /// A Python of 3.10 or newer: `$PYTHON`, or the first that answers.
 fn find() -> Outcome<String> {
     let named = std::env::var("PYTHON").ok();
-    let usual = [
-        "python3",
-        "python3.14",
-        "python3.13",
-        "python3.12",
-        "python3.11",
-        "python3.10",
-    ];
+    let usual = ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10"];
     let candidates: Vec<String> = match named {
         Some(named) => vec![named],
         None => usual.iter().map(ToString::to_string).collect(),
@@ -60,18 +53,14 @@ impl Environment {
         let mut command = process::command(find()?);
         command.args(["-m", "venv", "--clear"]).arg(&folder);
         process::run_aside(&mut command).map_err(|failure| {
-            Failure::new(format!(
-                "{failure} (Debian and Ubuntu keep venv apart: apt install python3-venv)"
-            ))
+            Failure::new(format!("{failure} (Debian and Ubuntu keep venv apart: apt install python3-venv)"))
         })?;
         Ok(Self { folder })
     }
 
     /// The environment, if it is there and its Python still runs.
     pub(crate) fn existing(name: &str) -> Option<Self> {
-        let environment = Self {
-            folder: process::target().join(name),
-        };
+        let environment = Self { folder: process::target().join(name) };
         let python = environment.program("python");
         version(&python.to_string_lossy()).map(|_| environment)
     }
@@ -102,13 +91,7 @@ impl Environment {
 
     fn pip(&self) -> Command {
         let mut command = self.python();
-        command.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ]);
+        command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
         command
     }
 }
@@ -140,11 +123,7 @@ pub(crate) fn build_wheel() -> Outcome<PathBuf> {
     process::run_aside(command.arg(&folder))?;
     match wheels_in(&folder)?.as_slice() {
         [wheel] => Ok(wheel.clone()),
-        wheels => Err(Failure::new(format!(
-            "maturin left {} wheels in {}, not one",
-            wheels.len(),
-            folder.display()
-        ))),
+        wheels => Err(Failure::new(format!("maturin left {} wheels in {}, not one", wheels.len(), folder.display()))),
     }
 }
 

@@ -32,19 +32,12 @@ struct Line {
 
 /// Runs the suites that `only` names (all if it is empty), prints a table, fails if one failed.
 pub(crate) fn run(suites: &[Suite], only: &[String]) -> Outcome {
-    if let Some(unknown) = only
-        .iter()
-        .find(|name| suites.iter().all(|s| s.name != **name))
-    {
+    if let Some(unknown) = only.iter().find(|name| suites.iter().all(|s| s.name != **name)) {
         let names: Vec<_> = suites.iter().map(|suite| suite.name).collect();
         let names = names.join(", ");
-        return Err(Failure::usage(format!(
-            "no suite `{unknown}`: there are {names}"
-        )));
+        return Err(Failure::usage(format!("no suite `{unknown}`: there are {names}")));
     }
-    let chosen = suites
-        .iter()
-        .filter(|suite| only.is_empty() || only.iter().any(|name| name == suite.name));
+    let chosen = suites.iter().filter(|suite| only.is_empty() || only.iter().any(|name| name == suite.name));
     let lines: Vec<Line> = chosen.map(run_one).collect();
     print_table(&lines);
     let count = |result: &str| lines.iter().filter(|line| line.result == result).count();
@@ -65,22 +58,14 @@ fn run_one(suite: &Suite) -> Line {
         Ok(Ended::Skipped(why)) => ("skip", why),
         Err(failure) => ("FAIL", failure.to_string()),
     };
-    let line = Line {
-        name: suite.name,
-        result,
-        duration: start.elapsed(),
-        account,
-    };
+    let line = Line { name: suite.name, result, duration: start.elapsed(), account };
     eprintln!("<== {}", told(&line));
     line
 }
 
 fn told(line: &Line) -> String {
     let seconds = line.duration.as_secs_f64();
-    let told = format!(
-        "{:<12} {}  {seconds:>7.1} s  {}",
-        line.name, line.result, line.account
-    );
+    let told = format!("{:<12} {}  {seconds:>7.1} s  {}", line.name, line.result, line.account);
     told.trim_end().to_owned()
 }
 

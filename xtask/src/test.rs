@@ -10,43 +10,15 @@ use crate::{check, python};
 const SIM_SEEDS: &str = "100";
 
 const RUN_SUITES: &[Suite] = &[
-    Suite {
-        name: "rust",
-        shows: "units, properties, scenarios over real sockets, vectors, parity",
-        run: rust,
-    },
-    Suite {
-        name: "examples",
-        shows: "the examples in the documentation compile and hold",
-        run: doc_tests,
-    },
-    Suite {
-        name: "sim",
-        shows: "whole clusters on virtual time under faults",
-        run: simulator,
-    },
-    Suite {
-        name: "wheel",
-        shows: "the wheel builds and installs into an empty environment",
-        run: wheel,
-    },
-    Suite {
-        name: "readme",
-        shows: "the README's example runs as a newcomer would run it",
-        run: readme,
-    },
-    Suite {
-        name: "python",
-        shows: "the Python package on real hubs",
-        run: pytest,
-    },
+    Suite { name: "rust", shows: "units, properties, scenarios over real sockets, vectors, parity", run: rust },
+    Suite { name: "examples", shows: "the examples in the documentation compile and hold", run: doc_tests },
+    Suite { name: "sim", shows: "whole clusters on virtual time under faults", run: simulator },
+    Suite { name: "wheel", shows: "the wheel builds and installs into an empty environment", run: wheel },
+    Suite { name: "readme", shows: "the README's example runs as a newcomer would run it", run: readme },
+    Suite { name: "python", shows: "the Python package on real hubs", run: pytest },
 ];
 
-const NET_SUITE: Suite = Suite {
-    name: "net",
-    shows: "the long tests over real sockets, in release",
-    run: long_tests,
-};
+const NET_SUITE: Suite = Suite { name: "net", shows: "the long tests over real sockets, in release", run: long_tests };
 
 /// `test [--net] [--only SUITE,…]`.
 pub(crate) fn run(args: &[String]) -> Outcome {
@@ -69,18 +41,11 @@ fn long_tests() -> Outcome<Ended> {
 fn rust_tests(cargo_args: &[&str], nextest_args: &[&str]) -> Outcome<Ended> {
     let mut command = cargo();
     if has("cargo-nextest") {
-        command
-            .args(["nextest", "run"])
-            .args(cargo_args)
-            .args(nextest_args);
+        command.args(["nextest", "run"]).args(cargo_args).args(nextest_args);
         command.args(["--status-level", "slow", "--no-tests", "pass"]);
     } else {
-        eprintln!(
-            "    cargo-nextest is not installed (cargo install cargo-nextest): cargo test instead"
-        );
-        command
-            .args(["test", "--lib", "--bins", "--tests", "--no-fail-fast"])
-            .args(cargo_args);
+        eprintln!("    cargo-nextest is not installed (cargo install cargo-nextest): cargo test instead");
+        command.args(["test", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(cargo_args);
         if !nextest_args.is_empty() {
             command.args(["--", "--ignored"]);
         }
@@ -97,24 +62,14 @@ fn doc_tests() -> Outcome<Ended> {
 /// The summary line of nextest (`Summary [ 1.2s] 9 tests run: …`) or of cargo test (`test result: …`).
 fn cargo_summary(line: &str) -> Option<String> {
     if line.starts_with("Summary [") {
-        return line
-            .split_once("] ")
-            .map(|(_, counts)| counts.trim().to_owned());
+        return line.split_once("] ").map(|(_, counts)| counts.trim().to_owned());
     }
     line.strip_prefix("test result: ").map(str::to_owned)
 }
 
 fn simulator() -> Outcome<Ended> {
     let mut command = cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--release",
-        "-p",
-        "process-hub-tests",
-        "--bin",
-        "sim",
-    ]);
+    command.args(["run", "--quiet", "--release", "-p", "process-hub-tests", "--bin", "sim"]);
     command.args(["--", "--seeds", SIM_SEEDS, "--json"]);
     let json = |line: &str| line.starts_with('{').then(|| line.to_owned());
     process::run_watched(&mut command, json).map(Ended::Passed)
@@ -123,29 +78,22 @@ fn simulator() -> Outcome<Ended> {
 fn wheel() -> Outcome<Ended> {
     let environment = python::Environment::fresh("test-venv")?;
     let wheel = environment.install_wheel()?;
-    let name = wheel
-        .file_name()
-        .unwrap_or(OsStr::new(""))
-        .to_string_lossy();
+    let name = wheel.file_name().unwrap_or(OsStr::new("")).to_string_lossy();
     Ok(Ended::Passed(Some(name.into_owned())))
 }
 
 /// The environment that the suite `wheel` made.
 fn environment() -> Outcome<python::Environment> {
-    python::Environment::existing("test-venv").ok_or_else(|| {
-        Failure::new("there is no environment with the wheel: the suite `wheel` makes it")
-    })
+    python::Environment::existing("test-venv")
+        .ok_or_else(|| Failure::new("there is no environment with the wheel: the suite `wheel` makes it"))
 }
 
 fn readme() -> Outcome<Ended> {
     let path = process::root().join("README.md");
     let text = process::io("README.md", std::fs::read_to_string(path))?;
-    let example =
-        example_of(&text).ok_or_else(|| Failure::new("README.md has no block of Python"))?;
+    let example = example_of(&text).ok_or_else(|| Failure::new("README.md has no block of Python"))?;
     let mut command = environment()?.python();
-    let prints = process::run_watched(command.args(["-I", "-c", example]), |line| {
-        Some(line.to_owned())
-    })?;
+    let prints = process::run_watched(command.args(["-I", "-c", example]), |line| Some(line.to_owned()))?;
     match prints.as_deref() {
         Some("2") => Ok(Ended::Passed(Some("prints 2".into()))),
         Some(other) => Err(Failure::new(format!("it printed {other:?}, not 2"))),
@@ -166,8 +114,7 @@ fn pytest() -> Outcome<Ended> {
     command.current_dir(process::root().join("bindings-python"));
     command.args(["-m", "pytest", "--color=no", "-q", "tests"]);
     let summary = process::run_watched(&mut command, |line| {
-        let is_summary =
-            line.contains(" in ") && (line.contains("passed") || line.contains("failed"));
+        let is_summary = line.contains(" in ") && (line.contains("passed") || line.contains("failed"));
         is_summary.then(|| line.trim_matches(['=', ' ']).to_owned())
     })?;
     Ok(Ended::Passed(summary))
@@ -190,10 +137,7 @@ mod tests {
         let expected = "3 tests run: 3 passed, 0 skipped";
         assert_eq!(cargo_summary(nextest).as_deref(), Some(expected));
         let cargo = "test result: ok. 2 passed; 0 failed";
-        assert_eq!(
-            cargo_summary(cargo).as_deref(),
-            Some("ok. 2 passed; 0 failed")
-        );
+        assert_eq!(cargo_summary(cargo).as_deref(), Some("ok. 2 passed; 0 failed"));
         assert_eq!(cargo_summary("Compiling xtask"), None);
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::defaults as table;
 use super::{
-    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy,
-    RestartConfig, Security, Synchronization,
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, RestartConfig, Security,
+    Synchronization,
 };
 use crate::error::Error;
 use crate::ids::{HubId, NodeName};
@@ -144,10 +144,7 @@ impl Default for RestartConfig {
         Self {
             max_restarts: u32::try_from(table::MAX_RESTARTS.default).unwrap_or(u32::MAX),
             window: table::RESTART_WINDOW_MS.default_duration(),
-            backoff: (
-                Duration::from_millis(table::BACKOFF_FIRST_MS),
-                Duration::from_millis(table::BACKOFF_LONGEST_MS),
-            ),
+            backoff: (Duration::from_millis(table::BACKOFF_FIRST_MS), Duration::from_millis(table::BACKOFF_LONGEST_MS)),
         }
     }
 }
@@ -160,9 +157,7 @@ impl Default for Profile {
 
 impl Default for Synchronization {
     fn default() -> Self {
-        Self::PubSub {
-            sync_interval: table::SYNC_INTERVAL_MS.default_duration(),
-        }
+        Self::PubSub { sync_interval: table::SYNC_INTERVAL_MS.default_duration() }
     }
 }
 

@@ -65,13 +65,8 @@ pub(crate) struct Described {
 
 macro_rules! number {
     ($name:ident, $path:literal, $default:expr, $min:expr, $max:expr, $meaning:literal) => {
-        pub(crate) const $name: Number = Number {
-            path: $path,
-            default: $default,
-            min: $min,
-            max: $max,
-            meaning: $meaning,
-        };
+        pub(crate) const $name: Number =
+            Number { path: $path, default: $default, min: $min, max: $max, meaning: $meaning };
     };
 }
 
@@ -115,14 +110,7 @@ number!(
     1_000_000,
     "More restarts than this within the window quarantine the child (R21)."
 );
-number!(
-    RESTART_WINDOW_MS,
-    "restart.window_ms",
-    60_000,
-    1,
-    DAY_MS,
-    "The window of `max_restarts`."
-);
+number!(RESTART_WINDOW_MS, "restart.window_ms", 60_000, 1, DAY_MS, "The window of `max_restarts`.");
 /// First pause of `restart.backoff_ms`.
 pub(crate) const BACKOFF_FIRST_MS: u64 = 10;
 /// Longest pause of `restart.backoff_ms`.
@@ -161,23 +149,9 @@ number!(
     DAY_MS,
     "Longest time of `stop`, draining included (R19)."
 );
-number!(
-    HOST_THREADS,
-    "host_threads",
-    8,
-    1,
-    1_024,
-    "Host threads that run synchronous callbacks (R18)."
-);
+number!(HOST_THREADS, "host_threads", 8, 1, 1_024, "Host threads that run synchronous callbacks (R18).");
 // The defaults of the six timers are the `lan` profile's; a test compares them with `Profile::lan`.
-number!(
-    PROBE_PERIOD_MS,
-    "profile.probe_period_ms",
-    300,
-    10,
-    MINUTE_MS,
-    "One member is probed per period."
-);
+number!(PROBE_PERIOD_MS, "profile.probe_period_ms", 300, 10, MINUTE_MS, "One member is probed per period.");
 number!(
     PROBE_TIMEOUT_MS,
     "profile.probe_timeout_ms",
@@ -186,14 +160,7 @@ number!(
     MINUTE_MS,
     "How long a direct probe waits before others are asked; below the period."
 );
-number!(
-    SUSPICION_MS,
-    "profile.suspicion_ms",
-    700,
-    10,
-    10 * MINUTE_MS,
-    "How long a suspect may refute."
-);
+number!(SUSPICION_MS, "profile.suspicion_ms", 700, 10, 10 * MINUTE_MS, "How long a suspect may refute.");
 number!(
     VERIFY_MS,
     "profile.verify_ms",
@@ -202,14 +169,7 @@ number!(
     MINUTE_MS,
     "How long the last check over the control lane waits (R14)."
 );
-number!(
-    GOSSIP_MS,
-    "profile.gossip_ms",
-    100,
-    1,
-    MINUTE_MS,
-    "Interval of gossip."
-);
+number!(GOSSIP_MS, "profile.gossip_ms", 100, 1, MINUTE_MS, "Interval of gossip.");
 number!(
     VIEW_DEBOUNCE_MS,
     "profile.view_debounce_ms",
@@ -219,11 +179,8 @@ number!(
     "How long view changes are collected before they are acted on (R14)."
 );
 
-pub(crate) const HANDOVER: Flag = Flag {
-    path: "migration.handover",
-    default: false,
-    meaning: "Whether the state goes along when a child moves.",
-};
+pub(crate) const HANDOVER: Flag =
+    Flag { path: "migration.handover", default: false, meaning: "Whether the state goes along when a child moves." };
 pub(crate) const CONFIRM_HANDOVER: Flag = Flag {
     path: "migration.confirm_handover",
     default: false,
@@ -280,12 +237,7 @@ pub(crate) const PARTITION_TOLERANCE: Family = Family {
     key: "partition_tolerance",
     default: "divergence",
     available: &["divergence"],
-    later: &[
-        "static_quorum",
-        "dynamic_quorum",
-        "majority_quorum",
-        "custom",
-    ],
+    later: &["static_quorum", "dynamic_quorum", "majority_quorum", "custom"],
     meaning: "What happens when the cluster splits: under `divergence` both sides run everything and merge on heal (R12).",
 };
 pub(crate) const DISTRIBUTION: Family = Family {
@@ -297,18 +249,12 @@ pub(crate) const DISTRIBUTION: Family = Family {
 };
 
 const ID_RANGE: &str = "1 to 255 bytes";
-const ADDRESS_RANGE: &str =
-    "`host:port`; a loopback address unless `security.mode` is `insecure_plaintext`";
+const ADDRESS_RANGE: &str = "`host:port`; a loopback address unless `security.mode` is `insecure_plaintext`";
 
 macro_rules! described {
     ($name:ident, $path:literal, $shape:literal, $default:expr, $range:expr, $meaning:literal) => {
-        pub(crate) const $name: Described = Described {
-            path: $path,
-            shape: $shape,
-            default: $default,
-            range: $range,
-            meaning: $meaning,
-        };
+        pub(crate) const $name: Described =
+            Described { path: $path, shape: $shape, default: $default, range: $range, meaning: $meaning };
     };
 }
 
@@ -328,14 +274,7 @@ described!(
     "",
     "The node to make for this hub; left out when the hub is started on an existing node."
 );
-described!(
-    NODE_NAME,
-    "node.name",
-    "text",
-    "host name and a random suffix",
-    ID_RANGE,
-    "Unique in the cluster (R13)."
-);
+described!(NODE_NAME, "node.name", "text", "host name and a random suffix", ID_RANGE, "Unique in the cluster (R13).");
 described!(
     NODE_LISTEN,
     "node.listen",

@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy,
-    Security, Synchronization,
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, Security, Synchronization,
 };
 
 impl HubConfig {
@@ -53,28 +52,21 @@ fn redundancy(redundancy: &Redundancy) -> Value {
 
 fn migration(migration: &Migration) -> Value {
     match migration {
-        Migration::ColdSwap {
-            handover,
-            handover_data_wait,
-        } => json!({
+        Migration::ColdSwap { handover, handover_data_wait } => json!({
             "type": "cold_swap",
             "handover": handover,
             "handover_data_wait_ms": ms(*handover_data_wait),
         }),
-        Migration::HotSwap {
-            retention,
-            handover,
-            confirm_handover,
-            handover_data_wait,
-            child_migration_timeout,
-        } => json!({
-            "type": "hot_swap",
-            "retention_ms": ms(*retention),
-            "handover": handover,
-            "confirm_handover": confirm_handover,
-            "handover_data_wait_ms": ms(*handover_data_wait),
-            "child_migration_timeout_ms": ms(*child_migration_timeout),
-        }),
+        Migration::HotSwap { retention, handover, confirm_handover, handover_data_wait, child_migration_timeout } => {
+            json!({
+                "type": "hot_swap",
+                "retention_ms": ms(*retention),
+                "handover": handover,
+                "confirm_handover": confirm_handover,
+                "handover_data_wait_ms": ms(*handover_data_wait),
+                "child_migration_timeout_ms": ms(*child_migration_timeout),
+            })
+        }
     }
 }
 

@@ -14,15 +14,13 @@ use crate::ids::NodeName;
 pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Option<NodeConfig> {
     let mut section = root.section("node", problems)?;
     let default = NodeConfig::default();
-    let name = section
-        .text("name", problems)
-        .and_then(|text| match NodeName::new(text) {
-            Ok(name) => Some(name),
-            Err(error) => {
-                problems.add("node.name", error.message);
-                None
-            }
-        });
+    let name = section.text("name", problems).and_then(|text| match NodeName::new(text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            problems.add("node.name", error.message);
+            None
+        }
+    });
     let listen = section.text("listen", problems).map(str::to_owned);
     let advertise = section.text("advertise", problems).map(str::to_owned);
     let seeds = seeds(&mut section, problems);
@@ -30,31 +28,15 @@ pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Option<No
     let labels = section.texts("labels", table::MAX_LABELS, problems);
     let weight = weight(&mut section, problems);
     section.finish(problems);
-    Some(NodeConfig {
-        name,
-        listen: listen.unwrap_or(default.listen),
-        advertise,
-        seeds,
-        security,
-        labels,
-        weight,
-    })
+    Some(NodeConfig { name, listen: listen.unwrap_or(default.listen), advertise, seeds, security, labels, weight })
 }
 
 fn seeds(section: &mut Section<'_>, problems: &mut Problems) -> Vec<String> {
     let mut seeds = Vec::new();
-    for (index, value) in section
-        .list("seeds", problems)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
+    for (index, value) in section.list("seeds", problems).into_iter().flatten().enumerate() {
         match value.as_str() {
             Some(seed) => seeds.push(seed.to_owned()),
-            None => problems.add(
-                format!("node.seeds[{index}]"),
-                format!("must be a text, not {}", show(value)),
-            ),
+            None => problems.add(format!("node.seeds[{index}]"), format!("must be a text, not {}", show(value))),
         }
     }
     seeds
@@ -70,9 +52,7 @@ fn security(section: &mut Section<'_>, problems: &mut Problems) -> Security {
             let key_file = section.text("key_file", problems).map(str::to_owned);
             section.finish(problems);
             match key_file {
-                Some(key_file) => Security::Key {
-                    key_file: key_file.into(),
-                },
+                Some(key_file) => Security::Key { key_file: key_file.into() },
                 None => Security::UserKey,
             }
         }
@@ -81,10 +61,7 @@ fn security(section: &mut Section<'_>, problems: &mut Problems) -> Security {
             Security::InsecurePlaintext
         }
         Some("mtls") => {
-            problems.add(
-                "node.security.mode",
-                "mtls is not available in this version; key is",
-            );
+            problems.add("node.security.mode", "mtls is not available in this version; key is");
             Security::default()
         }
         Some(other) => {
@@ -107,10 +84,7 @@ fn weight(section: &mut Section<'_>, problems: &mut Problems) -> f64 {
         return table::DEFAULT_WEIGHT;
     };
     value.as_f64().unwrap_or_else(|| {
-        problems.add(
-            "node.weight",
-            format!("must be a number, not {}", show(value)),
-        );
+        problems.add("node.weight", format!("must be a number, not {}", show(value)));
         table::DEFAULT_WEIGHT
     })
 }
@@ -126,10 +100,7 @@ pub(super) fn check(node: &NodeConfig, problems: &mut Problems) {
         }
     }
     if node.seeds.len() > table::MAX_SEEDS {
-        problems.add(
-            "node.seeds",
-            format!("must have at most {} entries", table::MAX_SEEDS),
-        );
+        problems.add("node.seeds", format!("must have at most {} entries", table::MAX_SEEDS));
     }
     for (index, seed) in node.seeds.iter().take(table::MAX_SEEDS).enumerate() {
         if let Some(what) = seed_refusal(seed) {
@@ -142,28 +113,15 @@ pub(super) fn check(node: &NodeConfig, problems: &mut Problems) {
         problems.add("node.security.key_file", "must not be empty");
     }
     if node.labels.len() > table::MAX_LABELS {
-        problems.add(
-            "node.labels",
-            format!("must have at most {} keys", table::MAX_LABELS),
-        );
+        problems.add("node.labels", format!("must have at most {} keys", table::MAX_LABELS));
     }
     let is_bad = |(key, value): &(&String, &String)| !is_label(key) || !is_label(value);
     if let Some((key, _)) = node.labels.iter().find(is_bad) {
         let shown = show(&Value::from(key.as_str()));
-        problems.add(
-            "node.labels",
-            format!("key and value must have 1 to 255 bytes, at {shown}"),
-        );
+        problems.add("node.labels", format!("key and value must have 1 to 255 bytes, at {shown}"));
     }
     if !(node.weight > 0.0 && node.weight <= table::MAX_WEIGHT) {
-        problems.add(
-            "node.weight",
-            format!(
-                "must be above 0 and at most {}, not {}",
-                table::MAX_WEIGHT,
-                node.weight
-            ),
-        );
+        problems.add("node.weight", format!("must be above 0 and at most {}, not {}", table::MAX_WEIGHT, node.weight));
     }
 }
 
@@ -185,9 +143,7 @@ fn check_listen(node: &NodeConfig, problems: &mut Problems) {
 
 fn seed_refusal(seed: &str) -> Option<String> {
     if let Some(path) = seed.strip_prefix("file:") {
-        return path
-            .is_empty()
-            .then(|| "file: must be followed by a path".into());
+        return path.is_empty().then(|| "file: must be followed by a path".into());
     }
     if seed.starts_with("dns:") {
         return Some("dns: is not available in this version; host:port and file:PATH are".into());
@@ -195,10 +151,7 @@ fn seed_refusal(seed: &str) -> Option<String> {
     match split_address(seed) {
         Some((_, port)) if port > 0 => None,
         Some(_) => Some("must have a port other than 0".into()),
-        None => Some(format!(
-            "must be host:port or file:PATH, not {}",
-            show(&Value::from(seed))
-        )),
+        None => Some(format!("must be host:port or file:PATH, not {}", show(&Value::from(seed)))),
     }
 }
 
@@ -215,10 +168,7 @@ fn split_address(address: &str) -> Option<(&str, u16)> {
         let _: std::net::Ipv6Addr = inner.parse().ok()?;
         return Some((inner, port));
     }
-    let is_host = !host.is_empty()
-        && host
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    let is_host = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     is_host.then_some((host, port))
 }
 

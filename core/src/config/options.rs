@@ -46,11 +46,7 @@ fn describe(entry: &Entry) -> OptionInfo {
             path: format!("{}.type", family.key),
             shape: "text".into(),
             default: family.default.into(),
-            range: format!(
-                "{}; not available in this version: {}",
-                quoted(family.available),
-                quoted(family.later)
-            ),
+            range: format!("{}; not available in this version: {}", quoted(family.available), quoted(family.later)),
             meaning: family.meaning.into(),
         },
         Entry::Described(described) => OptionInfo {

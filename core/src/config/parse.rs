@@ -86,16 +86,7 @@ fn hub_id(root: &mut Section<'_>, problems: &mut Problems) -> HubId {
 }
 
 /// The keys of a spec; [`ChildSpec::from_json`] reads them.
-const SPEC_KEYS: &[&str] = &[
-    "id",
-    "kind",
-    "args",
-    "metadata",
-    "restart",
-    "on_error",
-    "require",
-    "shutdown_ms",
-];
+const SPEC_KEYS: &[&str] = &["id", "kind", "args", "metadata", "restart", "on_error", "require", "shutdown_ms"];
 
 fn child_specs(root: &mut Section<'_>, problems: &mut Problems) -> Vec<ChildSpec> {
     let list = root.list("child_specs", problems);
@@ -107,10 +98,7 @@ fn child_specs(root: &mut Section<'_>, problems: &mut Problems) -> Vec<ChildSpec
             continue;
         };
         if !ids.insert(spec.id.clone()) {
-            problems.add(
-                format!("{path}.id"),
-                format!("{} is in the list twice", spec.id),
-            );
+            problems.add(format!("{path}.id"), format!("{} is in the list twice", spec.id));
         }
         specs.push(spec);
     }
@@ -152,11 +140,7 @@ fn restart(root: &mut Section<'_>, problems: &mut Problems) -> RestartConfig {
     let window = section.duration(&table::RESTART_WINDOW_MS, problems);
     let backoff = backoff(&mut section, problems);
     section.finish(problems);
-    RestartConfig {
-        max_restarts: u32::try_from(max_restarts).unwrap_or(u32::MAX),
-        window,
-        backoff,
-    }
+    RestartConfig { max_restarts: u32::try_from(max_restarts).unwrap_or(u32::MAX), window, backoff }
 }
 
 fn backoff(section: &mut Section<'_>, problems: &mut Problems) -> (Duration, Duration) {
@@ -166,15 +150,9 @@ fn backoff(section: &mut Section<'_>, problems: &mut Problems) -> (Duration, Dur
     };
     let numbers: Option<Vec<u64>> = list.iter().map(Value::as_u64).collect();
     match numbers.as_deref() {
-        Some([first, longest]) => (
-            Duration::from_millis(*first),
-            Duration::from_millis(*longest),
-        ),
+        Some([first, longest]) => (Duration::from_millis(*first), Duration::from_millis(*longest)),
         Some(_) | None => {
-            problems.add(
-                "restart.backoff_ms",
-                "must be two whole numbers of milliseconds: [first, longest]",
-            );
+            problems.add("restart.backoff_ms", "must be two whole numbers of milliseconds: [first, longest]");
             default
         }
     }
@@ -194,23 +172,14 @@ fn profile(root: &mut Section<'_>, problems: &mut Problems) -> Profile {
                 let hint = did_you_mean(other, NAMES.iter().copied());
                 problems.add(
                     "profile",
-                    format!(
-                        "must be fast, lan, wan or an object of timers, not {}{hint}",
-                        show(value)
-                    ),
+                    format!("must be fast, lan, wan or an object of timers, not {}{hint}", show(value)),
                 );
                 Profile::lan()
             }
         },
         Value::Object(_) => timers(Section::open("profile", value, problems), problems),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
-            problems.add(
-                "profile",
-                format!(
-                    "must be fast, lan, wan or an object of timers, not {}",
-                    show(value)
-                ),
-            );
+            problems.add("profile", format!("must be fast, lan, wan or an object of timers, not {}", show(value)));
             Profile::lan()
         }
     }

@@ -29,10 +29,7 @@ pub(crate) struct Problems(Vec<Problem>);
 impl Problems {
     /// Notes one.
     pub(crate) fn add(&mut self, path: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Problem {
-            path: path.into(),
-            what: what.into(),
-        });
+        self.0.push(Problem { path: path.into(), what: what.into() });
     }
 
     /// How many there are.
@@ -42,11 +39,7 @@ impl Problems {
 
     /// `Ok` if there are none.
     pub(crate) fn into_result<T>(self, value: T) -> Result<T, Vec<Problem>> {
-        if self.0.is_empty() {
-            Ok(value)
-        } else {
-            Err(self.0)
-        }
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
     }
 }
 

@@ -23,25 +23,14 @@ impl<'a> Section<'a> {
     pub(crate) fn open(path: impl Into<String>, value: &'a Value, problems: &mut Problems) -> Self {
         let path = path.into();
         if !value.is_object() {
-            problems.add(
-                shown_path(&path),
-                format!("must be an object, not {}", show(value)),
-            );
+            problems.add(shown_path(&path), format!("must be an object, not {}", show(value)));
         }
-        Self {
-            object: value.as_object(),
-            known: Vec::new(),
-            path,
-        }
+        Self { object: value.as_object(), known: Vec::new(), path }
     }
 
     /// The path of `key` in this section.
     pub(crate) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.into()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
     }
 
     /// The value of `key`, and that `key` is known here.
@@ -56,11 +45,7 @@ impl<'a> Section<'a> {
     }
 
     /// The section under `key`, if it is there.
-    pub(crate) fn section(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems,
-    ) -> Option<Section<'a>> {
+    pub(crate) fn section(&mut self, key: &'static str, problems: &mut Problems) -> Option<Section<'a>> {
         let value = self.value(key)?;
         Some(Section::open(self.path_of(key), value, problems))
     }
@@ -70,27 +55,17 @@ impl<'a> Section<'a> {
         let value = self.value(key)?;
         let text = value.as_str();
         if text.is_none() {
-            problems.add(
-                self.path_of(key),
-                format!("must be a text, not {}", show(value)),
-            );
+            problems.add(self.path_of(key), format!("must be a text, not {}", show(value)));
         }
         text
     }
 
     /// A list; anything else is a problem.
-    pub(crate) fn list(
-        &mut self,
-        key: &'static str,
-        problems: &mut Problems,
-    ) -> Option<&'a Vec<Value>> {
+    pub(crate) fn list(&mut self, key: &'static str, problems: &mut Problems) -> Option<&'a Vec<Value>> {
         let value = self.value(key)?;
         let list = value.as_array();
         if list.is_none() {
-            problems.add(
-                self.path_of(key),
-                format!("must be a list, not {}", show(value)),
-            );
+            problems.add(self.path_of(key), format!("must be a list, not {}", show(value)));
         }
         list
     }
@@ -111,23 +86,14 @@ impl<'a> Section<'a> {
                 option.max,
                 show(value)
             ),
-            None => format!(
-                "must be a whole number ({} to {}), not {}",
-                option.min,
-                option.max,
-                show(value)
-            ),
+            None => format!("must be a whole number ({} to {}), not {}", option.min, option.max, show(value)),
         };
         problems.add(option.path, refusal);
         option.default
     }
 
     /// A number of milliseconds of the table.
-    pub(crate) fn duration(
-        &mut self,
-        option: &'static Number,
-        problems: &mut Problems,
-    ) -> Duration {
+    pub(crate) fn duration(&mut self, option: &'static Number, problems: &mut Problems) -> Duration {
         Duration::from_millis(self.number(option, problems))
     }
 
@@ -137,27 +103,17 @@ impl<'a> Section<'a> {
             return option.default;
         };
         value.as_bool().unwrap_or_else(|| {
-            problems.add(
-                option.path,
-                format!("must be true or false, not {}", show(value)),
-            );
+            problems.add(option.path, format!("must be true or false, not {}", show(value)));
             option.default
         })
     }
 
     /// The `type` of a strategy family; `None` if it is not one this version has, and why is told.
-    pub(crate) fn strategy_type(
-        &mut self,
-        family: &Family,
-        problems: &mut Problems,
-    ) -> Option<&'static str> {
+    pub(crate) fn strategy_type(&mut self, family: &Family, problems: &mut Problems) -> Option<&'static str> {
         let path = self.path_of("type");
         let Some(value) = self.value("type") else {
             if self.object.is_some() {
-                problems.add(
-                    path,
-                    format!("is required: one of {}", family.available.join(", ")),
-                );
+                problems.add(path, format!("is required: one of {}", family.available.join(", ")));
             }
             return None;
         };
@@ -169,18 +125,10 @@ impl<'a> Section<'a> {
             return Some(found);
         }
         let what = if family.later.contains(&name) {
-            format!(
-                "{name} is not available in this version; {} is",
-                family.available.join(" or ")
-            )
+            format!("{name} is not available in this version; {} is", family.available.join(" or "))
         } else {
             let known = family.available.iter().chain(family.later).copied();
-            format!(
-                "must be one of {}, not {}{}",
-                family.available.join(", "),
-                show(value),
-                did_you_mean(name, known)
-            )
+            format!("must be one of {}, not {}{}", family.available.join(", "), show(value), did_you_mean(name, known))
         };
         problems.add(path, what);
         None
@@ -220,10 +168,7 @@ impl<'a> Section<'a> {
         for key in self.keys() {
             if !self.known.contains(&key.as_str()) {
                 let hint = did_you_mean(key, self.known.iter().copied());
-                problems.add(
-                    self.path_of(&shorten(key)),
-                    format!("is not an option{hint}"),
-                );
+                problems.add(self.path_of(&shorten(key)), format!("is not an option{hint}"));
             }
         }
     }
@@ -239,9 +184,7 @@ pub(crate) fn show(value: &Value) -> String {
     match value {
         Value::Array(_) => "a list".into(),
         Value::Object(_) => "an object".into(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            shorten(&value.to_string())
-        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => shorten(&value.to_string()),
     }
 }
 
@@ -273,18 +216,12 @@ pub(crate) fn did_you_mean(key: &str, known: impl Iterator<Item = &'static str>)
         .map(|candidate| (edit_distance(&wanted, &normal(candidate)), candidate))
         .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(3))
         .min()
-        .map_or_else(String::new, |(_, candidate)| {
-            format!("; did you mean `{candidate}`?")
-        })
+        .map_or_else(String::new, |(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
 /// The spelling that other languages and other units would use, made equal.
 fn normal(key: &str) -> String {
-    let lower: String = key
-        .chars()
-        .filter(|c| c.is_alphanumeric())
-        .flat_map(char::to_lowercase)
-        .collect();
+    let lower: String = key.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     lower.strip_suffix("ms").unwrap_or(&lower).to_owned()
 }
 

@@ -6,20 +6,13 @@ use super::reader::Section;
 use super::{Distribution, Migration, PartitionTolerance, Redundancy, Synchronization};
 
 /// Options that only `hot_swap` has.
-const HOT_SWAP_ONLY: &[&str] = &[
-    table::RETENTION_MS.path,
-    table::CONFIRM_HANDOVER.path,
-    table::CHILD_MIGRATION_TIMEOUT_MS.path,
-];
+const HOT_SWAP_ONLY: &[&str] =
+    &[table::RETENTION_MS.path, table::CONFIRM_HANDOVER.path, table::CHILD_MIGRATION_TIMEOUT_MS.path];
 
 /// Opens a family whose types have no options in this version.
 ///
 /// The options of a type this version does not have are left alone: that the type is missing says enough.
-fn read_type(
-    family: &'static table::Family,
-    root: &mut Section<'_>,
-    problems: &mut Problems,
-) -> Option<&'static str> {
+fn read_type(family: &'static table::Family, root: &mut Section<'_>, problems: &mut Problems) -> Option<&'static str> {
     let mut section = root.section(family.key, problems)?;
     let found = section.strategy_type(family, problems)?;
     section.finish(problems);
@@ -31,10 +24,7 @@ pub(super) fn redundancy(root: &mut Section<'_>, problems: &mut Problems) -> Red
     Redundancy::Singularity
 }
 
-pub(super) fn partition_tolerance(
-    root: &mut Section<'_>,
-    problems: &mut Problems,
-) -> PartitionTolerance {
+pub(super) fn partition_tolerance(root: &mut Section<'_>, problems: &mut Problems) -> PartitionTolerance {
     read_type(&table::PARTITION_TOLERANCE, root, problems);
     PartitionTolerance::Divergence
 }
@@ -49,10 +39,7 @@ pub(super) fn synchronization(root: &mut Section<'_>, problems: &mut Problems) -
     let Some(mut section) = root.section(table::SYNCHRONIZATION.key, problems) else {
         return default;
     };
-    if section
-        .strategy_type(&table::SYNCHRONIZATION, problems)
-        .is_none()
-    {
+    if section.strategy_type(&table::SYNCHRONIZATION, problems).is_none() {
         return default;
     }
     let sync_interval = section.duration(&table::SYNC_INTERVAL_MS, problems);
@@ -80,10 +67,7 @@ pub(super) fn migration(root: &mut Section<'_>, problems: &mut Problems) -> Migr
         }
     } else {
         refuse_hot_swap_options(&mut section, problems);
-        Migration::ColdSwap {
-            handover,
-            handover_data_wait,
-        }
+        Migration::ColdSwap { handover, handover_data_wait }
     };
     section.finish(problems);
     migration

@@ -56,11 +56,7 @@ fn three_mistakes_then_one_error_lists_all_three_with_paths() {
         "node.listen: 0.0.0.0 is no loopback address",
         "host_threads: must be a whole number (1 to 1024), not \"eight\"",
     ] {
-        assert!(
-            error.message.contains(part),
-            "{part:?} in {:?}",
-            error.message
-        );
+        assert!(error.message.contains(part), "{part:?} in {:?}", error.message);
     }
 }
 
@@ -122,14 +118,7 @@ fn number_out_of_range_then_refused_at_its_path_in_json_and_rust_alike() {
         let Entry::Number(option) = entry else {
             continue;
         };
-        let mut wrong = vec![
-            json!(option.max + 1),
-            json!(-1),
-            json!(1.5),
-            json!("1"),
-            json!(true),
-            json!([]),
-        ];
+        let mut wrong = vec![json!(option.max + 1), json!(-1), json!(1.5), json!("1"), json!(true), json!([])];
         if option.min > 0 {
             wrong.push(json!(option.min - 1));
         }
@@ -187,8 +176,7 @@ fn strategy_of_a_later_version_then_named_as_not_available() {
         };
         for name in family.later {
             // Its options are known to the contract, so they are no unknown keys either.
-            let document =
-                json!({"hub_id": "orders", (family.key): {"type": name, "quorum_size": 3}});
+            let document = json!({"hub_id": "orders", (family.key): {"type": name, "quorum_size": 3}});
             let what = problem_at(&document, &format!("{}.type", family.key));
             assert!(what.contains("not available in this version"), "{what}");
             assert_eq!(paths(&document).len(), 1);
@@ -217,26 +205,10 @@ fn dns_seed_and_mtls_then_named_as_not_available() {
 #[test]
 fn misspelt_keys_then_the_meant_one_is_named() {
     for (document, path, meant) in [
-        (
-            json!({"hub_id": "o", "redundency": {}}),
-            "redundency",
-            "redundancy",
-        ),
-        (
-            json!({"hub_id": "o", "hostThreads": 2}),
-            "hostThreads",
-            "host_threads",
-        ),
-        (
-            json!({"hub_id": "o", "shutdown_timeout": 2}),
-            "shutdown_timeout",
-            "shutdown_timeout_ms",
-        ),
-        (
-            json!({"hub_id": "o", "node": {"listn": "x"}}),
-            "node.listn",
-            "listen",
-        ),
+        (json!({"hub_id": "o", "redundency": {}}), "redundency", "redundancy"),
+        (json!({"hub_id": "o", "hostThreads": 2}), "hostThreads", "host_threads"),
+        (json!({"hub_id": "o", "shutdown_timeout": 2}), "shutdown_timeout", "shutdown_timeout_ms"),
+        (json!({"hub_id": "o", "node": {"listn": "x"}}), "node.listn", "listen"),
     ] {
         let what = problem_at(&document, path);
         assert!(what.contains(&format!("did you mean `{meant}`?")), "{what}");
@@ -280,7 +252,8 @@ fn bad_static_children_then_every_problem_has_its_index() {
 
 #[test]
 fn addresses_then_only_loopback_without_plaintext() {
-    let listen = |listen: &str, mode: &str| json!({"hub_id": "o", "node": {"listen": listen, "security": {"mode": mode}}});
+    let listen =
+        |listen: &str, mode: &str| json!({"hub_id": "o", "node": {"listen": listen, "security": {"mode": mode}}});
     for good in ["127.0.0.1:0", "127.9.0.1:7400", "[::1]:0", "localhost:7400"] {
         assert!(HubConfig::from_json(&listen(good, "key")).is_ok(), "{good}");
     }
@@ -329,22 +302,15 @@ fn thousands_of_unknown_keys_then_the_message_stays_bounded() {
     }
     let error = HubConfig::from_json(&document).expect_err("unknown keys");
     assert!(error.message.contains("has 5000 problems"));
-    assert!(
-        error.message.ends_with("and 4936 more"),
-        "{}",
-        error.message
-    );
+    assert!(error.message.ends_with("and 4936 more"), "{}", error.message);
     assert!(error.message.len() < 64 * 1024);
 }
 
 #[test]
 fn table_then_it_names_every_key_of_the_document() {
-    let config =
-        HubConfig::new("o")
-            .expect("valid id")
-            .with_node(NodeConfig::default().with_security(Security::Key {
-                key_file: "key".into(),
-            }));
+    let config = HubConfig::new("o")
+        .expect("valid id")
+        .with_node(NodeConfig::default().with_security(Security::Key { key_file: "key".into() }));
     let documented: BTreeSet<String> = options().into_iter().map(|option| option.path).collect();
     for migration in [Migration::cold_swap(), Migration::hot_swap()] {
         let document = config.clone().with_migration(migration).to_json();
@@ -377,9 +343,8 @@ fn any_number(path: &'static str) -> BoxedStrategy<Value> {
 }
 
 fn any_migration() -> BoxedStrategy<Value> {
-    let cold = (any::<bool>(), any_number("migration.handover_data_wait_ms")).prop_map(
-        |(handover, wait)| json!({"type": "cold_swap", "handover": handover, "handover_data_wait_ms": wait}),
-    );
+    let cold = (any::<bool>(), any_number("migration.handover_data_wait_ms"))
+        .prop_map(|(handover, wait)| json!({"type": "cold_swap", "handover": handover, "handover_data_wait_ms": wait}));
     let hot = (
         any::<bool>(),
         any::<bool>(),

@@ -23,9 +23,7 @@ impl HubConfig {
             }
         }
         self.check_options(&mut problems);
-        problems
-            .into_result(())
-            .map_err(|problems| invalid_config(&problems))
+        problems.into_result(()).map_err(|problems| invalid_config(&problems))
     }
 
     /// Everything but the static children, whose reader checks them.
@@ -38,18 +36,9 @@ impl HubConfig {
         check_duration(&table::SYNC_INTERVAL_MS, sync_interval, problems);
         check_restart(self, problems);
         for (option, value) in [
-            (
-                &table::HUBS_DISCOVER_INTERVAL_MS,
-                self.hubs_discover_interval,
-            ),
-            (
-                &table::DEADLOCK_RECOVERY_TIMEOUT_MS,
-                self.deadlock_recovery_timeout,
-            ),
-            (
-                &table::MIGRATION_BASE_TIMEOUT_MS,
-                self.migration_base_timeout,
-            ),
+            (&table::HUBS_DISCOVER_INTERVAL_MS, self.hubs_discover_interval),
+            (&table::DEADLOCK_RECOVERY_TIMEOUT_MS, self.deadlock_recovery_timeout),
+            (&table::MIGRATION_BASE_TIMEOUT_MS, self.migration_base_timeout),
             (&table::SHUTDOWN_TIMEOUT_MS, self.shutdown_timeout),
         ] {
             check_duration(option, value, problems);
@@ -73,10 +62,9 @@ fn check_duration(option: &Number, value: Duration, problems: &mut Problems) {
 
 fn check_migration(migration: &Migration, problems: &mut Problems) {
     match migration {
-        Migration::ColdSwap {
-            handover: _,
-            handover_data_wait,
-        } => check_duration(&table::HANDOVER_DATA_WAIT_MS, *handover_data_wait, problems),
+        Migration::ColdSwap { handover: _, handover_data_wait } => {
+            check_duration(&table::HANDOVER_DATA_WAIT_MS, *handover_data_wait, problems)
+        }
         Migration::HotSwap {
             retention,
             handover: _,
@@ -86,11 +74,7 @@ fn check_migration(migration: &Migration, problems: &mut Problems) {
         } => {
             check_duration(&table::HANDOVER_DATA_WAIT_MS, *handover_data_wait, problems);
             check_duration(&table::RETENTION_MS, *retention, problems);
-            check_duration(
-                &table::CHILD_MIGRATION_TIMEOUT_MS,
-                *child_migration_timeout,
-                problems,
-            );
+            check_duration(&table::CHILD_MIGRATION_TIMEOUT_MS, *child_migration_timeout, problems);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind};
 
@@ -41,11 +41,7 @@ impl Seeds {
         if problems.is_empty() {
             return Ok(Self { seeds: parsed });
         }
-        Err(Error::new(
-            ErrorKind::InvalidConfig,
-            "parse_seeds",
-            problems.join("; "),
-        ))
+        Err(Error::new(ErrorKind::InvalidConfig, "parse_seeds", problems.join("; ")))
     }
 
     /// The addresses the seeds name now, each once, in their order. Reads the seed files: call it where waiting
@@ -77,9 +73,7 @@ fn parse_seed(seed: &str) -> Result<Seed, String> {
         return Ok(Seed::File(PathBuf::from(path)));
     }
     if seed.starts_with("dns:") {
-        return Err(format!(
-            "{seed:?}: dns seeds are not there yet; use host:port or file:PATH"
-        ));
+        return Err(format!("{seed:?}: dns seeds are not there yet; use host:port or file:PATH"));
     }
     check_address(seed)?;
     Ok(Seed::Static(seed.to_owned()))
@@ -104,7 +98,7 @@ fn check_address(address: &str) -> Result<(), String> {
     }
 }
 
-fn read_file(path: &PathBuf) -> Vec<String> {
+fn read_file(path: &Path) -> Vec<String> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
             tracing::warn!(path = %path.display(), bytes = metadata.len(), limit = MAX_FILE_BYTES, "seed file is too large");
@@ -141,7 +135,7 @@ fn read_file(path: &PathBuf) -> Vec<String> {
     addresses
 }
 
-fn unreadable(path: &PathBuf, error: &io::Error) -> Vec<String> {
+fn unreadable(path: &Path, error: &io::Error) -> Vec<String> {
     tracing::warn!(path = %path.display(), %error, "seed file cannot be read");
     Vec::new()
 }

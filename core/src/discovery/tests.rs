@@ -8,8 +8,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("process-hub-seeds-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("process-hub-seeds-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -26,12 +25,7 @@ impl Drop for Folder {
 }
 
 fn seeds(list: &[&str]) -> Result<Seeds, crate::error::Error> {
-    Seeds::parse(
-        &list
-            .iter()
-            .map(|seed| (*seed).to_owned())
-            .collect::<Vec<_>>(),
-    )
+    Seeds::parse(&list.iter().map(|seed| (*seed).to_owned()).collect::<Vec<_>>())
 }
 
 fn file_seed(path: &Path) -> Seeds {
@@ -46,17 +40,10 @@ fn static_seeds_are_given_once_and_in_order() {
 
 #[test]
 fn wrong_seeds_are_all_named_with_their_place() {
-    let error = seeds(&[
-        "a:1", "nonsense", "a:99999", ":1", "::1:7400", "a:0", "file:",
-    ])
-    .unwrap_err();
+    let error = seeds(&["a:1", "nonsense", "a:99999", ":1", "::1:7400", "a:0", "file:"]).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidConfig);
     for index in 1..=6 {
-        assert!(
-            error.message.contains(&format!("node.seeds[{index}]")),
-            "{}",
-            error.message
-        );
+        assert!(error.message.contains(&format!("node.seeds[{index}]")), "{}", error.message);
     }
     assert!(!error.message.contains("node.seeds[0]"));
 }
@@ -94,8 +81,5 @@ fn wrong_lines_and_wrong_files_are_skipped() {
     assert_eq!(file_seed(&folder.file()).addresses(), ["a:1", "b:2"]);
     fs::write(folder.file(), [0xff, 0xfe, b'\n']).unwrap();
     assert!(file_seed(&folder.file()).addresses().is_empty());
-    assert!(
-        file_seed(&folder.0).addresses().is_empty(),
-        "a folder is no seed file"
-    );
+    assert!(file_seed(&folder.0).addresses().is_empty(), "a folder is no seed file");
 }

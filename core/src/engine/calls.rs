@@ -99,8 +99,13 @@ impl Engine {
         };
         self.timers.disarm(&TimerKey::HostCall(number));
         if self.endings.contains_key(&open.instance) {
+            let never_began = matches!((&open.purpose, &answer), (Purpose::Start, HostAnswer::Failed(_)));
             self.answer_abandoned(&open, answer);
-            self.ending_call_done(open.instance, number);
+            if never_began {
+                self.ended(open.instance, true);
+            } else {
+                self.ending_call_done(open.instance, number);
+            }
             return;
         }
         let is_current = self.locals.get(&open.child).is_some_and(|local| local.instance == open.instance);
@@ -180,8 +185,9 @@ impl Engine {
             return;
         };
         if self.endings.contains_key(&open.instance) {
+            // It hangs in host code: nothing more can be called on it.
             self.answer_abandoned(&open, HostAnswer::Failed(failure));
-            self.ending_call_done(open.instance, number);
+            self.ended(open.instance, true);
         } else if self.is_instance_of(&open.child, open.instance) {
             self.written_off(open, failure);
         }
@@ -206,6 +212,9 @@ impl Engine {
             | None => false,
         };
         if is_starting {
+            if self.locals.get(&child).is_some_and(|local| matches!(local.phase, Phase::Incoming(_))) {
+                self.discard_instance(&child);
+            }
             self.call_ended(open, HostAnswer::Failed(failure));
             return;
         }

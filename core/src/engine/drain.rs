@@ -17,6 +17,8 @@ use crate::wire::Message;
 
 /// How long the members may take to acknowledge our last words.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Kept back of the time of an end for stopping what remains and for telling the members; at most half of it.
+const STOP_RESERVE: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -32,12 +34,22 @@ enum Stage {
     Leaving,
 }
 
+/// Who waits for a drain.
+#[derive(Debug)]
+struct Waiter {
+    request: RequestId,
+    /// For the end of the hub, not for the drain alone.
+    waits_for_end: bool,
+    /// Children are given away until then; what is left of the caller's time is for the stages after it.
+    gives_until: Timestamp,
+    deadline: Timestamp,
+}
+
 /// A drain, and the end of the hub after it.
 #[derive(Debug)]
 pub(super) struct Drain {
-    requests: Vec<RequestId>,
+    waiters: Vec<Waiter>,
     pub(super) ends_hub: bool,
-    deadline: Timestamp,
     stage: Stage,
     report: DrainReport,
     unacknowledged: BTreeSet<NodeRef>,
@@ -45,21 +57,25 @@ pub(super) struct Drain {
 
 impl Engine {
     pub(super) fn drain_request(&mut self, request: RequestId, timeout: Duration, ends_hub: bool) {
-        let deadline = self.now + timeout;
+        let reserve = if ends_hub { STOP_RESERVE.min(timeout / 2) } else { Duration::ZERO };
+        let waiter = Waiter {
+            request,
+            waits_for_end: ends_hub,
+            gives_until: self.now + (timeout - reserve),
+            deadline: self.now + timeout,
+        };
         match &mut self.drain {
             Some(drain) => {
-                drain.requests.push(request);
+                drain.waiters.push(waiter);
                 drain.ends_hub |= ends_hub;
-                drain.deadline = drain.deadline.max(deadline);
                 if drain.stage == Stage::Given {
                     drain.stage = Stage::Giving;
                 }
             }
             None => {
                 self.drain = Some(Drain {
-                    requests: vec![request],
+                    waiters: vec![waiter],
                     ends_hub,
-                    deadline,
                     stage: Stage::Giving,
                     report: DrainReport::default(),
                     unacknowledged: BTreeSet::new(),
@@ -69,8 +85,22 @@ impl Engine {
                 self.apply_view();
             }
         }
-        self.timers.arm(TimerKey::DrainEnd, deadline);
+        self.arm_drain_end();
         self.drain_progress();
+    }
+
+    fn arm_drain_end(&mut self) {
+        let drain = self.drain.as_ref().filter(|drain| drain.stage == Stage::Giving);
+        if let Some(first) = drain.and_then(|drain| drain.waiters.iter().map(|waiter| waiter.gives_until).min()) {
+            self.timers.arm(TimerKey::DrainEnd, first);
+        }
+    }
+
+    /// What is left of the time of the first who waits for the end (L4).
+    fn time_left(&self) -> Duration {
+        let waiters = self.drain.iter().flat_map(|drain| &drain.waiters);
+        let first = waiters.filter(|waiter| waiter.waits_for_end).map(|waiter| waiter.deadline).min();
+        first.map_or(LEAVE_TIMEOUT, |deadline| deadline.since(self.now))
     }
 
     /// A child of this node is another node's now.
@@ -128,38 +158,54 @@ impl Engine {
         })
     }
 
-    /// The time for giving away is over.
+    /// Somebody's time for giving away is over.
     pub(super) fn drain_end(&mut self) {
-        if self.drain.as_ref().is_some_and(|drain| drain.stage == Stage::Giving) {
-            self.drain_given("it was not given away in time");
+        let now = self.now;
+        let Some(drain) = self.drain.as_ref().filter(|drain| drain.stage == Stage::Giving) else {
+            return;
+        };
+        let is_over = |waiter: &&Waiter| waiter.gives_until <= now;
+        let ends = drain.waiters.iter().filter(is_over).any(|waiter| waiter.waits_for_end);
+        let others_wait = drain.waiters.iter().any(|waiter| waiter.gives_until > now);
+        let why = "it was not given away in time";
+        if ends || !others_wait {
+            return self.drain_given(why);
         }
+        self.answer_drains(why, |waiter| waiter.gives_until <= now);
+        self.arm_drain_end();
     }
 
     fn drain_given(&mut self, why: &str) {
         self.timers.disarm(&TimerKey::DrainEnd);
-        let ends_hub = self.drain.as_ref().is_some_and(|drain| drain.ends_hub);
-        if ends_hub {
-            self.stop_remaining(why);
-            return;
-        }
-        let remaining: Vec<ChildId> = self.locals.keys().cloned().collect();
+        self.answer_drains(why, |waiter| !waiter.waits_for_end);
         let Some(drain) = &mut self.drain else {
             return;
         };
-        drain.stage = Stage::Given;
-        drain.report.failed = remaining.into_iter().map(|id| ChildReason { id, why: why.to_owned() }).collect();
-        self.answer_drain();
+        if drain.ends_hub {
+            self.stop_remaining(why);
+        } else {
+            drain.stage = Stage::Given;
+        }
     }
 
-    fn answer_drain(&mut self) {
+    /// Answers those who wait for the drain alone: what is still here has failed to go.
+    fn answer_drains(&mut self, why: &str, is_answered: impl Fn(&Waiter) -> bool) {
         let Some(drain) = &mut self.drain else {
             return;
         };
-        let report = drain.report.clone();
-        let requests = std::mem::take(&mut drain.requests);
+        let mut report = drain.report.clone();
+        report.failed.extend(self.locals.keys().map(|id| ChildReason { id: id.clone(), why: why.to_owned() }));
+        let answered: Vec<Waiter> = drain.waiters.extract_if(.., |waiter| is_answered(waiter)).collect();
+        self.answer_drain(&report, answered);
+    }
+
+    fn answer_drain(&mut self, report: &DrainReport, waiters: Vec<Waiter>) {
+        if waiters.is_empty() {
+            return;
+        }
         self.fire(HookName::DrainCompleted, || json!({ "report": report }));
-        for request in requests {
-            self.reply(request, Ok(Outcome::Drained(report.clone())));
+        for waiter in waiters {
+            self.reply(waiter.request, Ok(Outcome::Drained(report.clone())));
         }
     }
 
@@ -200,7 +246,10 @@ impl Engine {
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Stopping;
         }
-        self.timers.arm(TimerKey::ShutdownEnd, self.now + longest + LEAVE_TIMEOUT);
+        self.end_retentions();
+        // Half of what is left is for the stages after this one.
+        let limit = (longest + LEAVE_TIMEOUT).min(self.time_left() / 2);
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + limit);
         self.drain_progress();
     }
 
@@ -215,10 +264,12 @@ impl Engine {
     }
 
     fn tell_last_words(&mut self) {
+        self.write_off_endings();
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Telling;
         }
-        self.timers.arm(TimerKey::ShutdownEnd, self.now + LEAVE_TIMEOUT);
+        let limit = LEAVE_TIMEOUT.min(self.time_left() / 2);
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + limit);
         self.drain_progress();
     }
 
@@ -239,7 +290,8 @@ impl Engine {
             drain.stage = Stage::Leaving;
             drain.unacknowledged = members.into_iter().collect();
         }
-        self.timers.arm(TimerKey::ShutdownEnd, self.now + LEAVE_TIMEOUT);
+        let limit = LEAVE_TIMEOUT.min(self.time_left());
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + limit);
         self.check_left();
     }
 
@@ -259,7 +311,10 @@ impl Engine {
     }
 
     fn left(&mut self) {
-        self.answer_drain();
+        if let Some(drain) = &mut self.drain {
+            let (report, waiters) = (drain.report.clone(), std::mem::take(&mut drain.waiters));
+            self.answer_drain(&report, waiters);
+        }
         self.fire(HookName::HubShutdown, || json!({"reason": "stopped"}));
         self.is_ended = true;
         self.effects.push(Effect::Stopped);

@@ -131,6 +131,15 @@ impl Engine {
         }
     }
 
+    /// The hub ends: old instances that live on for their retention go now.
+    pub(super) fn end_retentions(&mut self) {
+        let retained = self.endings.iter().filter(|(_, ending)| ending.retained_until.is_some());
+        let instances: Vec<InstanceId> = retained.map(|(instance, _)| *instance).collect();
+        for instance in instances {
+            self.retention_handled(instance);
+        }
+    }
+
     /// The retention is over, or host code hangs and is written off.
     pub(super) fn ending_late(&mut self, instance: InstanceId) {
         let Some(ending) = self.endings.get_mut(&instance) else {
@@ -145,7 +154,14 @@ impl Engine {
         self.ended(instance, true);
     }
 
-    fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
+    /// The hub ends: what has not ended by now is written off.
+    pub(super) fn write_off_endings(&mut self) {
+        while let Some((&instance, _)) = self.endings.first_key_value() {
+            self.ended(instance, true);
+        }
+    }
+
+    pub(super) fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
         let Some(ending) = self.endings.remove(&instance) else {
             return;
         };

@@ -10,6 +10,7 @@ use super::ending::After;
 use super::local::{Incoming, IncomingStep, Phase, Work};
 use super::outgoing::hash_of;
 use super::{Engine, TimerKey};
+use crate::error::ErrorKind;
 use crate::host::call::{HostAnswer, HostRequest, StartReason, StopReason};
 use crate::ids::{ChildId, NodeRef, Token};
 use crate::payload::Payload;
@@ -50,7 +51,9 @@ impl Engine {
             local.token == token
                 && match &local.phase {
                     Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Quarantined { .. } => true,
-                    Phase::Starting { .. } | Phase::Ending => true,
+                    Phase::Starting { .. } => true,
+                    // An instance that was given up before it became the child ends too.
+                    Phase::Ending => !self.is_refused(child, token),
                     Phase::Incoming(_) => false,
                 }
         })
@@ -161,6 +164,10 @@ impl Engine {
         };
         let from = incoming.from.clone();
         if let Err(failure) = split(answer) {
+            // There is no instance to stop.
+            if self.is_instance(child) {
+                self.discard_instance(child);
+            }
             self.drop_incoming(child, Some(&failure.message));
             return;
         }
@@ -231,7 +238,12 @@ impl Engine {
         };
         match split(answer) {
             Ok(_) => self.incoming_ready(child, hash),
-            Err(failure) => self.drop_incoming(child, Some(&failure.message)),
+            Err(failure) => {
+                if failure.kind == Some(ErrorKind::HostTimeout) && self.is_instance(child) {
+                    self.discard_instance(child);
+                }
+                self.drop_incoming(child, Some(&failure.message));
+            }
         }
     }
 
@@ -337,11 +349,16 @@ impl Engine {
         self.end_incoming(child, after);
     }
 
+    /// Whether the host was not told yet to forget the child's instance.
+    fn is_instance(&self, child: &ChildId) -> bool {
+        self.locals.get(child).is_some_and(|local| self.instances.contains_key(&local.instance))
+    }
+
     fn end_incoming(&mut self, child: &ChildId, after: After) {
         let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
             return;
         };
-        let has_instance = incoming.has_instance();
+        let has_instance = incoming.has_instance() && self.is_instance(child);
         self.timers.disarm(&TimerKey::Move(child.clone()));
         self.return_inbox(child, None);
         if has_instance {

@@ -391,7 +391,10 @@ impl Engine {
     fn next_epoch(&self, child: &ChildId) -> Epoch {
         let known = self.registry.get(child.as_str()).map(registry::Entry::highest_epoch).unwrap_or_default();
         let used = self.locals.get(child).map(|local| local.highest_epoch).unwrap_or_default();
-        Epoch((known.max(used).0 + 1).max(self.term << setup::TERM_SHIFT))
+        let refused = self.refused_moves.get(child).map(|(token, _)| token.epoch).unwrap_or_default();
+        // A tombstone that remembered the epoch may be forgotten by now: time stands in for it.
+        let term = self.term.max(self.unix_ms() / 1000);
+        Epoch((known.max(used).max(refused).0 + 1).max(term << setup::TERM_SHIFT))
     }
 
     /// Whether this node is in its own view alone.

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::hash::FixedHash;
 use crate::ids::{ChildId, Epoch, NodeRef};
-use crate::wire::{InstanceRow, Stage, Version, Wanted};
+use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
 /// Number of buckets of the wanted digest.
 pub(super) const BUCKETS: usize = 256;
@@ -30,6 +30,8 @@ pub(super) struct Holder {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
     pub(super) wanted: Option<Wanted>,
+    /// The request of the start before the present version: it may be repeated, and has been done.
+    pub(super) past_start: Option<RequestKey>,
     /// Who wrote `wanted`.
     pub(super) author: Option<NodeRef>,
     pub(super) holders: Vec<Holder>,
@@ -169,6 +171,11 @@ impl Registry {
             change ^= digest_of(child, &wanted);
         } else {
             entry.stopped_at = now_us;
+        }
+        if let Some(known) = entry.wanted.as_ref().filter(|known| known.spec.is_some())
+            && known.request != wanted.request
+        {
+            entry.past_start = Some(known.request);
         }
         entry.wanted = Some(wanted);
         entry.author = Some(author.clone());

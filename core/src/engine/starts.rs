@@ -344,7 +344,8 @@ impl Engine {
             return;
         }
         result.rollback = true;
-        self.roll_back(RequestId(id), undone, result);
+        let left = request.deadline.since(self.now);
+        self.roll_back(RequestId(id), undone, result, left);
     }
 
     /// The owner's side of a start.
@@ -420,6 +421,10 @@ impl Engine {
                     message,
                 )));
             }
+        }
+        if self.registry.get(child.as_str()).is_some_and(|entry| entry.past_start == Some(key)) {
+            let message = "it was started, and stopped since";
+            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, message)));
         }
         if let Some(error) = self.start_failures.failures.get(&(key, child.clone())) {
             return Some(StartAnswer::Failed(error.clone()));

@@ -34,6 +34,8 @@ pub(super) struct StopRequest {
     api: RequestId,
     /// The start this one rolls back.
     rolls_back: Option<StartResult>,
+    /// The user has the answer; what is open goes on.
+    is_answered: bool,
     timeout: Duration,
     items: IndexMap<ChildId, State, FixedHash>,
     open: usize,
@@ -96,9 +98,9 @@ impl Engine {
     }
 
     /// Stops again what a failed start had started.
-    pub(super) fn roll_back(&mut self, api: RequestId, ids: Vec<ChildId>, result: StartResult) {
+    pub(super) fn roll_back(&mut self, api: RequestId, ids: Vec<ChildId>, result: StartResult, left: Duration) {
         let id = self.next_internal_request();
-        self.open_stop(id, api, Some(result), ids, ROLLBACK_TIMEOUT);
+        self.open_stop(id, api, Some(result), ids, left);
     }
 
     fn open_stop(
@@ -111,7 +113,15 @@ impl Engine {
     ) {
         let items: IndexMap<_, _, _> = ids.into_iter().map(|child| (child, State::Planned)).collect();
         let open = items.len();
-        let request = StopRequest { api, rolls_back, timeout, items, open, unconfirmed: Unconfirmed::default() };
+        let request = StopRequest {
+            api,
+            rolls_back,
+            is_answered: false,
+            timeout,
+            items,
+            open,
+            unconfirmed: Unconfirmed::default(),
+        };
         self.requests.insert(id, Request::Stop(request));
         self.timers.arm(TimerKey::RequestEnd(id), self.now + timeout);
         self.plan_stop(id);
@@ -321,6 +331,16 @@ impl Engine {
     }
 
     pub(super) fn stop_timed_out(&mut self, id: u64) {
+        if let Some(Request::Stop(request)) = self.requests.get_mut(&id)
+            && let Some(result) = request.rolls_back.take()
+        {
+            // The start is answered in its time; the rest is stopped all the same.
+            let api = request.api;
+            request.is_answered = true;
+            self.timers.arm(TimerKey::RequestEnd(id), self.now + ROLLBACK_TIMEOUT);
+            self.reply(api, Ok(Outcome::Started(result)));
+            return;
+        }
         if let Some(Request::Stop(request)) = self.requests.get_mut(&id) {
             let message = format!("not stopped within {} ms", request.timeout.as_millis());
             for (child, state) in &mut request.items {
@@ -346,6 +366,9 @@ impl Engine {
         };
         if let Some(result) = request.rolls_back {
             self.reply(request.api, Ok(Outcome::Started(result)));
+            return;
+        }
+        if request.is_answered {
             return;
         }
         let mut result = StopResult::default();

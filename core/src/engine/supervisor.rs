@@ -234,6 +234,10 @@ impl Engine {
         self.leave_move(child);
         self.discard_instance(child);
         if policy == RestartPolicy::Temporary {
+            if let Some(local) = self.locals.get_mut(child) {
+                // No instance is left to stop.
+                local.phase = Phase::Resting { restore: None };
+            }
             self.final_exit(child);
             return;
         }

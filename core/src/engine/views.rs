@@ -243,7 +243,11 @@ impl Engine {
             let evidence = gone.get(node).copied().unwrap_or(Evidence::Left);
             self.member_gone(node, evidence);
         }
-        for node in gone.keys() {
+        for (node, evidence) in &gone {
+            if !removed.contains(node) {
+                // Not in the view yet, but heard: its rows become last words all the same.
+                self.member_gone(node, *evidence);
+            }
             self.membership.peers.remove(node);
             self.timers.disarm(&TimerKey::Pull(node.clone()));
         }

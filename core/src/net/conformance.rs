@@ -13,7 +13,7 @@ use super::tcp::{TcpSetup, TcpTransport};
 use super::{Channel, SendError, Transport, TransportEvent, TransportSink};
 use crate::config::Security;
 use crate::engine::Lane;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::ids::{HubId, Incarnation, NodeName, NodeRef};
 
 mod cases;
@@ -54,7 +54,7 @@ pub(super) struct Node {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) sink: Arc<Recorder>,
     events: Receiver<TransportEvent>,
-    break_connections: Box<dyn Fn(&NodeRef) + Send + Sync>,
+    pub(super) break_connections: Box<dyn Fn(&NodeRef) + Send + Sync>,
 }
 
 impl Drop for Node {
@@ -70,12 +70,7 @@ impl Node {
         transport: Arc<dyn Transport>,
         break_connections: Box<dyn Fn(&NodeRef) + Send + Sync>,
     ) -> Self {
-        Self {
-            transport,
-            sink,
-            events,
-            break_connections,
-        }
+        Self { transport, sink, events, break_connections }
     }
 
     pub(super) fn node(&self) -> NodeRef {
@@ -87,19 +82,13 @@ impl Node {
     }
 
     pub(super) fn send(&self, to: &NodeRef, lane: Lane, bytes: impl Into<Bytes>) {
-        self.transport
-            .send(to, lane, &hub("orders"), bytes.into())
-            .unwrap();
+        self.transport.send(to, lane, &hub("orders"), bytes.into()).unwrap();
     }
 
     pub(super) fn next(&self) -> TransportEvent {
         match self.events.recv_timeout(PATIENCE) {
             Ok(event) => event,
-            Err(_) => panic!(
-                "{} waited in vain: {:?}",
-                self.node(),
-                self.transport.stats()
-            ),
+            Err(_) => panic!("{} waited in vain: {:?}", self.node(), self.transport.stats()),
         }
     }
 
@@ -116,12 +105,7 @@ impl Node {
     /// The next event, which has to be a frame.
     pub(super) fn next_frame(&self) -> (Lane, Channel, Bytes) {
         match self.next() {
-            TransportEvent::Frame {
-                lane,
-                channel,
-                bytes,
-                ..
-            } => (lane, channel, bytes),
+            TransportEvent::Frame { lane, channel, bytes, .. } => (lane, channel, bytes),
             other => panic!("a frame was expected, {other:?} came"),
         }
     }
@@ -139,10 +123,7 @@ pub(super) trait Fixture {
 }
 
 pub(super) fn node(name: &str, incarnation: u64) -> NodeRef {
-    NodeRef {
-        name: NodeName::new(name).unwrap(),
-        incarnation: Incarnation(incarnation),
-    }
+    NodeRef { name: NodeName::new(name).unwrap(), incarnation: Incarnation(incarnation) }
 }
 
 pub(super) fn hub(id: &str) -> Channel {
@@ -151,11 +132,7 @@ pub(super) fn hub(id: &str) -> Channel {
 
 pub(super) fn recorder() -> (Arc<Recorder>, Receiver<TransportEvent>) {
     let (events, receiver) = unbounded();
-    let sink = Arc::new(Recorder {
-        events,
-        blocked: Mutex::new(None),
-        changed: Condvar::new(),
-    });
+    let sink = Arc::new(Recorder { events, blocked: Mutex::new(None), changed: Condvar::new() });
     (sink, receiver)
 }
 
@@ -176,17 +153,11 @@ pub(super) fn link(a: &Node, b: &Node) {
 }
 
 pub(super) fn up(of: &Node) -> TransportEvent {
-    TransportEvent::LinkUp(super::Contact {
-        node: of.node(),
-        address: of.address(),
-    })
+    TransportEvent::LinkUp(super::Contact { node: of.node(), address: of.address() })
 }
 
 pub(super) fn down(node: &NodeRef, refused: bool) -> TransportEvent {
-    TransportEvent::LinkDown {
-        node: node.clone(),
-        refused,
-    }
+    TransportEvent::LinkDown { node: node.clone(), refused }
 }
 
 struct Memory(MemoryNetwork);
@@ -195,14 +166,7 @@ impl Fixture for Memory {
     fn start(&self, name: &str, incarnation: u64, address: Option<&str>) -> Node {
         let (sink, events) = recorder();
         let own_address = format!("{name}-{incarnation}:1");
-        let transport = self
-            .0
-            .start(
-                node(name, incarnation),
-                address.unwrap_or(&own_address),
-                sink.clone(),
-            )
-            .unwrap();
+        let transport = self.0.start(node(name, incarnation), address.unwrap_or(&own_address), sink.clone()).unwrap();
         Node::new(sink, events, Arc::new(transport), Box::new(|_| {}))
     }
 }
@@ -234,13 +198,17 @@ impl Tcp {
         Security::Key { key_file }
     }
 
-    pub(super) fn start_with_key(
+    pub(super) fn start_with_key(&self, name: &str, incarnation: u64, address: Option<&str>, keys: &str) -> Node {
+        self.try_start(name, incarnation, address, keys).unwrap()
+    }
+
+    pub(super) fn try_start(
         &self,
         name: &str,
         incarnation: u64,
         address: Option<&str>,
         keys: &str,
-    ) -> Node {
+    ) -> Result<Node, Error> {
         let (sink, events) = recorder();
         let transport = TcpTransport::start(TcpSetup {
             node: node(name, incarnation),
@@ -248,8 +216,7 @@ impl Tcp {
             advertise: None,
             security: self.security(keys),
             sink: sink.clone(),
-        })
-        .unwrap();
+        })?;
         let transport = Arc::new(transport);
         let to_break = Arc::downgrade(&transport);
         let break_connections = move |node: &NodeRef| {
@@ -257,7 +224,8 @@ impl Tcp {
                 transport.break_connections(node);
             }
         };
-        Node::new(sink, events, transport, Box::new(break_connections))
+        let break_connections = Box::new(break_connections);
+        Ok(Node::new(sink, events, transport, break_connections))
     }
 }
 

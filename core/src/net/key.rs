@@ -67,9 +67,7 @@ impl Keys {
 
     /// Which key made this proof.
     pub(crate) fn verify(&self, text: &[u8], proof: &[u8]) -> Option<usize> {
-        self.keys
-            .iter()
-            .position(|key| hmac::verify(key, text, proof).is_ok())
+        self.keys.iter().position(|key| hmac::verify(key, text, proof).is_ok())
     }
 
     /// Reads the lines of a key file.
@@ -101,21 +99,12 @@ impl Keys {
 
     #[cfg(test)]
     pub(crate) fn of(keys: &[[u8; KEY_BYTES]]) -> Self {
-        Self {
-            keys: keys
-                .iter()
-                .map(|key| hmac::Key::new(hmac::HMAC_SHA256, key))
-                .collect(),
-        }
+        Self { keys: keys.iter().map(|key| hmac::Key::new(hmac::HMAC_SHA256, key)).collect() }
     }
 }
 
 fn fault(path: &Path, what: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidConfig,
-        OPERATION,
-        format!("key file {}: {what}", path.display()),
-    )
+    Error::new(ErrorKind::InvalidConfig, OPERATION, format!("key file {}: {what}", path.display()))
 }
 
 fn io_fault(path: &Path, doing: &str, error: &io::Error) -> Error {
@@ -139,9 +128,7 @@ fn parse_hex(line: &str) -> Option<[u8; KEY_BYTES]> {
 /// `$XDG_STATE_HOME/process-hub/key`, or the same below `~/.local/state`.
 fn user_key_path(state_home: Option<OsString>, home: Option<OsString>) -> Result<PathBuf, Error> {
     // A relative XDG_STATE_HOME is to be ignored (XDG Base Directory Specification 0.8).
-    let state_home = state_home
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute());
+    let state_home = state_home.map(PathBuf::from).filter(|path| path.is_absolute());
     let home = home.map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = match (state_home, home) {
         (Some(state_home), _) => state_home,
@@ -181,8 +168,7 @@ fn create_if_missing(path: &Path) -> Result<(), Error> {
         return Err(fault(path, "the system gave no random numbers"));
     }
     let temporary = folder.join(format!(".key-{}", hex(&suffix)));
-    let made = write_new(&temporary, &format!("{}\n", hex(&key)))
-        .and_then(|()| fs::hard_link(&temporary, path));
+    let made = write_new(&temporary, &format!("{}\n", hex(&key))).and_then(|()| fs::hard_link(&temporary, path));
     let _ = fs::remove_file(&temporary);
     match made {
         Ok(()) => {
@@ -195,11 +181,7 @@ fn create_if_missing(path: &Path) -> Result<(), Error> {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -217,44 +199,25 @@ fn read_file(path: &Path) -> Result<Keys, Error> {
         .map_err(|error| io_fault(path, "open it", &error))?;
     check_owner(path, &file)?;
     let mut text = String::new();
-    file.take(MAX_FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|error| io_fault(path, "read it", &error))?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|error| io_fault(path, "read it", &error))?;
     Keys::parse(path, &text)
 }
 
 fn check_owner(path: &Path, file: &File) -> Result<(), Error> {
-    let metadata = file
-        .metadata()
-        .map_err(|error| io_fault(path, "look at it", &error))?;
+    let metadata = file.metadata().map_err(|error| io_fault(path, "look at it", &error))?;
     if !metadata.is_file() {
         return Err(fault(path, "it is not a regular file"));
     }
     if metadata.len() > MAX_FILE_BYTES {
-        return Err(fault(
-            path,
-            &format!(
-                "it has {} bytes, at most {MAX_FILE_BYTES} are read",
-                metadata.len()
-            ),
-        ));
+        return Err(fault(path, &format!("it has {} bytes, at most {MAX_FILE_BYTES} are read", metadata.len())));
     }
     let user = rustix::process::geteuid().as_raw();
     if metadata.uid() != user {
-        return Err(fault(
-            path,
-            &format!(
-                "it belongs to uid {}, this process runs as uid {user}",
-                metadata.uid()
-            ),
-        ));
+        return Err(fault(path, &format!("it belongs to uid {}, this process runs as uid {user}", metadata.uid())));
     }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(fault(
-            path,
-            &format!("its mode is {mode:04o}, others may use it; it must be 0600"),
-        ));
+        return Err(fault(path, &format!("its mode is {mode:04o}, others may use it; it must be 0600")));
     }
     Ok(())
 }

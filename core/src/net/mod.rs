@@ -105,18 +105,11 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLinked => f.write_str("no session with that node"),
-            Self::TooLarge {
-                limit_bytes,
-                actual_bytes,
-            } => write!(
-                f,
-                "frame of {actual_bytes} bytes, the lane takes {limit_bytes}"
-            ),
+            Self::TooLarge { limit_bytes, actual_bytes } => {
+                write!(f, "frame of {actual_bytes} bytes, the lane takes {limit_bytes}")
+            }
             Self::Overflow { limit_bytes } => {
-                write!(
-                    f,
-                    "queue of {limit_bytes} bytes is full, the session is reset"
-                )
+                write!(f, "queue of {limit_bytes} bytes is full, the session is reset")
             }
             Self::Closed => f.write_str("the transport is closed"),
         }
@@ -178,13 +171,7 @@ pub trait Transport: Send + Sync {
     ///
     /// # Errors
     /// See [`SendError`]; the frame was not taken.
-    fn send(
-        &self,
-        to: &NodeRef,
-        lane: Lane,
-        channel: &Channel,
-        bytes: Bytes,
-    ) -> Result<(), SendError>;
+    fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, bytes: Bytes) -> Result<(), SendError>;
 
     /// Ends the session with a node and stops trying to reach it; the node is told. `LinkDown` follows if the
     /// link was up.

@@ -88,11 +88,7 @@ impl Outbox {
 
     /// Takes a frame.
     pub(crate) fn push(&mut self, channel: Channel, bytes: Bytes) -> Result<(), Full> {
-        let frame = Numbered {
-            seq: self.last_seq + 1,
-            channel,
-            bytes,
-        };
+        let frame = Numbered { seq: self.last_seq + 1, channel, bytes };
         let queued_bytes = self.queued_bytes + frame.cost_bytes();
         if queued_bytes > self.limit_bytes {
             return Err(Full);
@@ -119,10 +115,7 @@ impl Outbox {
     /// The other end has every frame up to `seq`.
     pub(crate) fn acknowledge(&mut self, seq: u64) -> Result<(), Violation> {
         if seq > self.last_written {
-            return Err(Violation::AcknowledgedUnsent {
-                acknowledged: seq,
-                sent: self.last_written,
-            });
+            return Err(Violation::AcknowledgedUnsent { acknowledged: seq, sent: self.last_written });
         }
         while self.frames.front().is_some_and(|frame| frame.seq <= seq) {
             let Some(frame) = self.frames.pop_front() else {
@@ -175,10 +168,7 @@ impl Inbox {
             return Ok(false);
         }
         if seq != self.received + 1 {
-            return Err(Violation::Gap {
-                expected: self.received + 1,
-                actual: seq,
-            });
+            return Err(Violation::Gap { expected: self.received + 1, actual: seq });
         }
         self.received = seq;
         Ok(true)
@@ -220,18 +210,12 @@ pub(crate) enum Meeting {
 impl Half {
     /// A half that met nobody yet. `id` is random.
     pub(crate) fn new(id: u64) -> Self {
-        Self {
-            id: id.max(1),
-            bound_to: 0,
-        }
+        Self { id: id.max(1), bound_to: 0 }
     }
 
     /// What to tell the other end.
     pub(crate) fn claim(&self) -> Claim {
-        Claim {
-            half: self.id,
-            bound_to: self.bound_to,
-        }
+        Claim { half: self.id, bound_to: self.bound_to }
     }
 
     /// Compares this half with what the other end claims.

@@ -54,30 +54,19 @@ impl Swim {
         let again = Due::Hello(peer.clone(), link.session);
         self.timers.add(step.now + link.next_hello_after, again);
         link.next_hello_after = (link.next_hello_after * 2).min(LONGEST_HELLO_PAUSE);
-        let hello = Hello {
-            me,
-            is_established,
-            has_heard_you,
-        };
+        let hello = Hello { me, is_established, has_heard_you };
         self.send(peer, &Message::Hello(hello), step);
     }
 
     pub(super) fn repeat_hello(&mut self, peer: &NodeRef, session: u64, step: &mut Step<'_>) {
-        let is_due = self
-            .links
-            .get(peer)
-            .is_some_and(|link| link.session == session && !link.is_welcomed);
+        let is_due = self.links.get(peer).is_some_and(|link| link.session == session && !link.is_welcomed);
         if is_due && !self.is_going() {
             self.say_hello(peer, step);
         }
     }
 
     pub(super) fn hello(&mut self, from: &NodeRef, hello: Hello, step: &mut Step<'_>) {
-        let Hello {
-            me: record,
-            is_established,
-            has_heard_you,
-        } = hello;
+        let Hello { me: record, is_established, has_heard_you } = hello;
         if record.id.node != *from || record.condition != Condition::Alive {
             self.rejected_packets_count += 1;
             return;
@@ -106,20 +95,10 @@ impl Swim {
 
     /// Two living nodes with this node's name. Both ends decide by the same facts, so exactly one goes: the
     /// newcomer; of two members the one that was replaced; of two newcomers the later one.
-    fn settle_own_name(
-        &mut self,
-        from: &NodeRef,
-        record: &Record,
-        is_established: bool,
-        step: &mut Step<'_>,
-    ) {
-        let am_established = self
-            .links
-            .get(from)
-            .is_some_and(|link| link.told_established);
+    fn settle_own_name(&mut self, from: &NodeRef, record: &Record, is_established: bool, step: &mut Step<'_>) {
+        let am_established = self.links.get(from).is_some_and(|link| link.told_established);
         let me = self.foca.identity();
-        let am_later =
-            (me.rank, me.node.incarnation) > (record.id.rank, record.id.node.incarnation);
+        let am_later = (me.rank, me.node.incarnation) > (record.id.rank, record.id.node.incarnation);
         let stays = match (am_established, is_established) {
             (true, false) => true,
             (false, true) => false,
@@ -165,20 +144,13 @@ impl Swim {
         let node = newcomer.id.node.clone();
         let nonce = self.next_nonce();
         if let Some(link) = self.links.get_mut(&node) {
-            link.admission = Admission::Checking(NameCheck {
-                nonce,
-                holder,
-                newcomer,
-                probes_left: NAME_PROBES_COUNT,
-            });
+            link.admission = Admission::Checking(NameCheck { nonce, holder, newcomer, probes_left: NAME_PROBES_COUNT });
             self.step_name_check(&node, nonce, step);
         }
     }
 
     pub(super) fn step_name_check(&mut self, node: &NodeRef, nonce: u64, step: &mut Step<'_>) {
-        let Some(Admission::Checking(check)) =
-            self.links.get_mut(node).map(|link| &mut link.admission)
-        else {
+        let Some(Admission::Checking(check)) = self.links.get_mut(node).map(|link| &mut link.admission) else {
             return;
         };
         if check.nonce != nonce {
@@ -188,8 +160,7 @@ impl Swim {
         if check.probes_left > 0 {
             check.probes_left -= 1;
             let pause = NAME_CHECK / NAME_PROBES_COUNT;
-            self.timers
-                .add(step.now + pause, Due::NameCheck(node.clone(), nonce));
+            self.timers.add(step.now + pause, Due::NameCheck(node.clone(), nonce));
             if self.ask_widely(&holder, nonce, step) {
                 return;
             }
@@ -200,8 +171,7 @@ impl Swim {
     /// The holder did not answer, or is gone.
     fn end_name_check(&mut self, node: &NodeRef, step: &mut Step<'_>) {
         if let Some(link) = self.links.get_mut(node)
-            && let Admission::Checking(check) =
-                std::mem::replace(&mut link.admission, Admission::Unknown)
+            && let Admission::Checking(check) = std::mem::replace(&mut link.admission, Admission::Unknown)
         {
             self.admit(check.newcomer, Some(&check.holder), step);
         }
@@ -214,9 +184,7 @@ impl Swim {
                 Admission::Checking(check) if check.nonce == nonce && check.holder == *holder);
             is_asked.then(|| node.clone())
         });
-        let by = self
-            .known_active(holder)
-            .map(|member| member.id().contact());
+        let by = self.known_active(holder).map(|member| member.id().contact());
         if let (Some(newcomer), Some(by)) = (newcomer, by) {
             self.refuse(&newcomer, by, step);
         }
@@ -230,9 +198,7 @@ impl Swim {
             .iter()
             .filter_map(|(node, link)| match &link.admission {
                 Admission::Checking(check) if check.holder == *holder => {
-                    let is_over = known
-                        .as_ref()
-                        .is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
+                    let is_over = known.as_ref().is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
                     is_over.then(|| node.clone())
                 }
                 Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
@@ -249,11 +215,7 @@ impl Swim {
         id.rank = id.rank.max(least_rank);
         let node = id.node.clone();
         if let Some(known) = self.known(&node.name).map(Member::id) {
-            let least = if known.node == node {
-                known.rank
-            } else {
-                known.rank.saturating_add(1)
-            };
+            let least = if known.node == node { known.rank } else { known.rank.saturating_add(1) };
             id.rank = id.rank.max(least);
         }
         let rank = id.rank;
@@ -262,15 +224,8 @@ impl Swim {
             link.admission = Admission::Accepted;
             is_welcomed = link.is_welcomed;
         }
-        self.apply(
-            Member::new(id, newcomer.refutation, State::Alive),
-            true,
-            step,
-        );
-        if self
-            .known_active(&node)
-            .is_some_and(|member| member.state() == State::Suspect)
-        {
+        self.apply(Member::new(id, newcomer.refutation, State::Alive), true, step);
+        if self.known_active(&node).is_some_and(|member| member.state() == State::Suspect) {
             self.remind(&node, step);
         }
         let view_hash = self.view_hash();
@@ -298,13 +253,7 @@ impl Swim {
         }
     }
 
-    pub(super) fn welcomed(
-        &mut self,
-        from: &NodeRef,
-        rank: u64,
-        view_hash: u64,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn welcomed(&mut self, from: &NodeRef, rank: u64, view_hash: u64, step: &mut Step<'_>) {
         let Some(link) = self.links.get_mut(from) else {
             return;
         };

@@ -90,10 +90,7 @@ impl Swim {
         for record in self.known_records(step.now) {
             if bytes > STATE_BUDGET_BYTES {
                 let records = std::mem::take(&mut records);
-                let part = Message::State {
-                    records,
-                    wants_reply: false,
-                };
+                let part = Message::State { records, wants_reply: false };
                 self.send(to, &part, step);
                 bytes = 0;
             }
@@ -101,10 +98,7 @@ impl Swim {
             bytes += record.id.address.len();
             records.push(record);
         }
-        let last = Message::State {
-            records,
-            wants_reply,
-        };
+        let last = Message::State { records, wants_reply };
         self.send(to, &last, step);
     }
 
@@ -123,32 +117,21 @@ impl Swim {
         records
     }
 
-    pub(super) fn take_state(
-        &mut self,
-        from: &NodeRef,
-        records: Vec<Record>,
-        wants_reply: bool,
-        step: &mut Step<'_>,
-    ) {
-        let is_doubted = records.iter().any(|record| {
-            record.id == *self.foca.identity() && record.condition != Condition::Alive
-        });
+    pub(super) fn take_state(&mut self, from: &NodeRef, records: Vec<Record>, wants_reply: bool, step: &mut Step<'_>) {
+        let is_doubted =
+            records.iter().any(|record| record.id == *self.foca.identity() && record.condition != Condition::Alive);
         self.apply_vetted(records, false, step);
         if wants_reply {
             self.send_state(from, false, step);
         } else if is_doubted {
             let records = vec![self.own_record()];
-            let answer = Message::State {
-                records,
-                wants_reply: false,
-            };
+            let answer = Message::State { records, wants_reply: false };
             self.send(from, &answer, step);
         }
     }
 
     /// Whether foca counts this node as a member that is up.
     pub(super) fn is_up(&self, node: &NodeRef) -> bool {
-        self.known(&node.name)
-            .is_some_and(|member| member.id().node == *node && member.state() != State::Down)
+        self.known(&node.name).is_some_and(|member| member.id().node == *node && member.state() != State::Down)
     }
 }

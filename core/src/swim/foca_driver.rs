@@ -4,8 +4,8 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
 use foca::{
-    Config, Foca, Member, Message as FocaMessage, NoCustomBroadcast, Notification, PeriodicParams,
-    Runtime, State, Timer,
+    Config, Foca, Member, Message as FocaMessage, NoCustomBroadcast, Notification, PeriodicParams, Runtime, State,
+    Timer,
 };
 use rand_chacha::ChaCha8Rng;
 
@@ -30,12 +30,7 @@ const fn nonzero(number: usize) -> NonZeroUsize {
 
 /// foca's configuration for a cluster of this size (engine.md §2.1).
 pub(super) fn config(profile: &Profile, node_count: usize) -> Config {
-    let every = |frequency, members| {
-        Some(PeriodicParams {
-            frequency,
-            num_members: nonzero(members),
-        })
-    };
+    let every = |frequency, members| Some(PeriodicParams { frequency, num_members: nonzero(members) });
     Config {
         probe_period: profile.probe_period.max(SHORTEST_DELAY),
         probe_rtt: profile.probe_timeout.max(SHORTEST_DELAY),
@@ -92,10 +87,7 @@ impl Runtime<Id> for Outbox {
             }
             Notification::Rejoin(_) => self.has_new_identity = true,
             Notification::DataReceived(header) => {
-                if matches!(
-                    header.message,
-                    FocaMessage::Ack(_) | FocaMessage::ForwardedAck { .. }
-                ) {
+                if matches!(header.message, FocaMessage::Ack(_) | FocaMessage::ForwardedAck { .. }) {
                     self.acks_count += 1;
                 }
             }
@@ -161,12 +153,9 @@ impl Swim {
             Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => {
                 delay * (1 + u32::from(self.health.score()))
             }
-            Timer::PeriodicAnnounce(_)
-            | Timer::PeriodicAnnounceDown(_)
-            | Timer::PeriodicGossip(_) => delay,
+            Timer::PeriodicAnnounce(_) | Timer::PeriodicAnnounceDown(_) | Timer::PeriodicGossip(_) => delay,
         };
-        self.timers
-            .add(step.now + delay.max(SHORTEST_DELAY), Due::Foca(timer));
+        self.timers.add(step.now + delay.max(SHORTEST_DELAY), Due::Foca(timer));
     }
 
     /// A packet of foca from a member: its updates are vetted before foca hears them.
@@ -181,24 +170,16 @@ impl Swim {
             return;
         }
         let is_for_us = packet.header.dst == *self.foca.identity();
-        self.with_foca(step, |foca, outbox| {
-            foca.handle_data(&data[..packet.header_bytes], outbox)
-        });
-        let is_active = self
-            .known(&source.node.name)
-            .is_some_and(|member| member.state() != State::Down && *member.id() == source);
+        self.with_foca(step, |foca, outbox| foca.handle_data(&data[..packet.header_bytes], outbox));
+        let is_active =
+            self.known(&source.node.name).is_some_and(|member| member.state() != State::Down && *member.id() == source);
         if is_for_us && is_active && !packet.records.is_empty() {
             self.apply_vetted(packet.records, true, step);
         }
     }
 
     /// Tells foca what of these records passes.
-    pub(super) fn apply_vetted(
-        &mut self,
-        records: Vec<Record>,
-        is_gossiped_on: bool,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn apply_vetted(&mut self, records: Vec<Record>, is_gossiped_on: bool, step: &mut Step<'_>) {
         for record in records {
             if let Some(member) = self.vet(record, step) {
                 self.apply(member, is_gossiped_on, step);
@@ -209,31 +190,22 @@ impl Swim {
     /// Tells foca about one member.
     pub(super) fn apply(&mut self, member: Member<Id>, is_gossiped_on: bool, step: &mut Step<'_>) {
         self.touch(member.id().node.name.clone());
-        self.with_foca(step, |foca, outbox| {
-            foca.apply_many(std::iter::once(member), is_gossiped_on, outbox)
-        });
+        self.with_foca(step, |foca, outbox| foca.apply_many(std::iter::once(member), is_gossiped_on, outbox));
     }
 
     /// What foca knows under this name.
     pub(super) fn known(&self, name: &NodeName) -> Option<&Member<Id>> {
-        self.foca
-            .iter_membership_state()
-            .find(|member| member.id().node.name == *name)
+        self.foca.iter_membership_state().find(|member| member.id().node.name == *name)
     }
 
     /// What foca knows about this node, if it counts as up.
     pub(super) fn known_active(&self, node: &NodeRef) -> Option<&Member<Id>> {
-        self.known(&node.name)
-            .filter(|member| member.id().node == *node && member.state() != State::Down)
+        self.known(&node.name).filter(|member| member.id().node == *node && member.state() != State::Down)
     }
 
     pub(super) fn declare_down(&mut self, node: &NodeRef, evidence: Evidence, step: &mut Step<'_>) {
         if let Some(member) = self.known_active(node) {
-            let down = Member::new(
-                member.id().clone().gone(evidence),
-                member.incarnation(),
-                State::Down,
-            );
+            let down = Member::new(member.id().clone().gone(evidence), member.incarnation(), State::Down);
             self.touch_departed(node.name.clone(), evidence, Duration::ZERO);
             self.apply(down, true, step);
         }
@@ -247,11 +219,7 @@ impl Swim {
         if self.foca.announce(id.clone(), &mut outbox).is_err() {
             self.rejected_packets_count += 1;
         }
-        Record {
-            id,
-            refutation: outbox.own_refutation,
-            condition: Condition::Alive,
-        }
+        Record { id, refutation: outbox.own_refutation, condition: Condition::Alive }
     }
 
     /// Takes an identity that wins against everything below `rank`.

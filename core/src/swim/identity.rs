@@ -40,10 +40,7 @@ impl Id {
     }
 
     pub(super) fn contact(&self) -> Contact {
-        Contact {
-            node: self.node.clone(),
-            address: self.address.as_ref().to_owned(),
-        }
+        Contact { node: self.node.clone(), address: self.address.as_ref().to_owned() }
     }
 
     /// This identity with the reason of its end.
@@ -54,11 +51,7 @@ impl Id {
 
     /// The identity without what the receiver knows anyway.
     pub(super) fn without_address(&self) -> Self {
-        Self {
-            address: "".into(),
-            evidence: None,
-            ..self.clone()
-        }
+        Self { address: "".into(), evidence: None, ..self.clone() }
     }
 }
 
@@ -74,11 +67,7 @@ impl Identity for Id {
     type Addr = NodeName;
 
     fn renew(&self) -> Option<Self> {
-        Some(Self {
-            bump: self.bump.checked_add(1)?,
-            evidence: None,
-            ..self.clone()
-        })
+        Some(Self { bump: self.bump.checked_add(1)?, evidence: None, ..self.clone() })
     }
 
     fn addr(&self) -> NodeName {
@@ -86,8 +75,7 @@ impl Identity for Id {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        (self.rank, self.bump, self.node.incarnation)
-            > (adversary.rank, adversary.bump, adversary.node.incarnation)
+        (self.rank, self.bump, self.node.incarnation) > (adversary.rank, adversary.bump, adversary.node.incarnation)
     }
 }
 
@@ -122,20 +110,12 @@ impl TryFrom<WireId> for Id {
             return Err(Error::new(
                 crate::error::ErrorKind::InvalidArgument,
                 "decode_member",
-                format!(
-                    "an address has at most {MAX_ADDRESS_BYTES} bytes, this one has {}",
-                    wire.address.len()
-                ),
+                format!("an address has at most {MAX_ADDRESS_BYTES} bytes, this one has {}", wire.address.len()),
             ));
         }
         Ok(Self {
-            node: NodeRef {
-                name: NodeName::new(wire.name)?,
-                incarnation: Incarnation(wire.incarnation),
-            },
-            rank: wire
-                .incarnation
-                .wrapping_add(wire.rank_offset.cast_unsigned()),
+            node: NodeRef { name: NodeName::new(wire.name)?, incarnation: Incarnation(wire.incarnation) },
+            rank: wire.incarnation.wrapping_add(wire.rank_offset.cast_unsigned()),
             bump: wire.bump,
             address: wire.address.into(),
             evidence: None,
@@ -166,16 +146,11 @@ impl Record {
         let condition = match member.state() {
             State::Alive => Condition::Alive,
             State::Suspect => Condition::Suspect,
-            State::Down => Condition::Down {
-                evidence: member.id().evidence.unwrap_or(Evidence::Suspected),
-                age_secs: 0,
-            },
+            State::Down => {
+                Condition::Down { evidence: member.id().evidence.unwrap_or(Evidence::Suspected), age_secs: 0 }
+            }
         };
-        Self {
-            id: member.id().clone(),
-            refutation: member.incarnation(),
-            condition,
-        }
+        Self { id: member.id().clone(), refutation: member.incarnation(), condition }
     }
 
     pub(super) fn into_member(self) -> foca::Member<Id> {

@@ -24,15 +24,8 @@ impl Swim {
             return;
         }
         let peers = self.linked_peers();
-        let waiting = peers
-            .iter()
-            .filter(|peer| self.is_up(peer))
-            .cloned()
-            .collect();
-        self.leaving = Some(Leaving {
-            waiting,
-            rounds_left: LEAVE_ROUNDS_COUNT,
-        });
+        let waiting = peers.iter().filter(|peer| self.is_up(peer)).cloned().collect();
+        self.leaving = Some(Leaving { waiting, rounds_left: LEAVE_ROUNDS_COUNT });
         for peer in &peers {
             self.tell_leave(peer, step);
         }

@@ -82,19 +82,11 @@ impl Swim {
 
     /// Everybody with an accepted link.
     pub(super) fn linked_peers(&self) -> Vec<NodeRef> {
-        self.links
-            .iter()
-            .filter(|(_, link)| link.is_accepted())
-            .map(|(node, _)| node.clone())
-            .collect()
+        self.links.iter().filter(|(_, link)| link.is_accepted()).map(|(node, _)| node.clone()).collect()
     }
 
     /// At most `count` linked members that are up, at random.
-    pub(super) fn pick_peers(
-        &mut self,
-        count: usize,
-        is_wanted: impl Fn(&NodeRef) -> bool,
-    ) -> Vec<NodeRef> {
+    pub(super) fn pick_peers(&mut self, count: usize, is_wanted: impl Fn(&NodeRef) -> bool) -> Vec<NodeRef> {
         let mut candidates: Vec<NodeRef> = self
             .published
             .values()
@@ -129,11 +121,7 @@ impl Swim {
         if self.links.contains_key(node) || self.is_going() {
             return;
         }
-        if let Some(contact) = self
-            .published
-            .get(&node.name)
-            .filter(|contact| contact.node == *node)
-        {
+        if let Some(contact) = self.published.get(&node.name).filter(|contact| contact.node == *node) {
             step.effects.push(SwimEffect::Connect(contact.clone()));
         }
     }
@@ -145,11 +133,8 @@ impl Swim {
             .values()
             .filter(|departed| departed.evidence != Evidence::Left)
             .map(|departed| &departed.contact);
-        let mut candidates = self
-            .published
-            .values()
-            .chain(departed)
-            .filter(|contact| !self.links.contains_key(&contact.node));
+        let mut candidates =
+            self.published.values().chain(departed).filter(|contact| !self.links.contains_key(&contact.node));
         let count = candidates.clone().count();
         if count == 0 {
             return;

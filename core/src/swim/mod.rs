@@ -162,18 +162,10 @@ impl Swim {
     /// A node that knows nobody yet.
     #[must_use]
     pub fn new(now: Timestamp, setup: SwimSetup) -> Self {
-        let SwimSetup {
-            contact,
-            profile,
-            seed,
-        } = setup;
+        let SwimSetup { contact, profile, seed } = setup;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let foca = Foca::new(
-            Id::new(&contact),
-            foca_driver::config(&profile, 1),
-            ChaCha8Rng::from_rng(&mut rng),
-            IdCodec,
-        );
+        let foca =
+            Foca::new(Id::new(&contact), foca_driver::config(&profile, 1), ChaCha8Rng::from_rng(&mut rng), IdCodec);
         let mut swim = Self {
             me: contact,
             profile,
@@ -248,9 +240,7 @@ impl Swim {
 
     fn fire(&mut self, due: Due, step: &mut Step<'_>) {
         match due {
-            Due::Foca(timer) => {
-                self.with_foca(step, |foca, outbox| foca.handle_timer(timer, outbox))
-            }
+            Due::Foca(timer) => self.with_foca(step, |foca, outbox| foca.handle_timer(timer, outbox)),
             Due::Suspicion(name, number) => self.step_suspicion(&name, number, step),
             Due::NameCheck(newcomer, nonce) => self.step_name_check(&newcomer, nonce, step),
             Due::Hello(peer, session) => self.repeat_hello(&peer, session, step),
@@ -280,10 +270,9 @@ impl Swim {
             Message::Leave => self.peer_leaves(from, step),
             Message::LeaveAck => self.leave_acknowledged(from, step),
             Message::Foca(data) if is_member_link => self.foca_packet(from, &data, step),
-            Message::State {
-                records,
-                wants_reply,
-            } if is_member_link => self.take_state(from, records, wants_reply, step),
+            Message::State { records, wants_reply } if is_member_link => {
+                self.take_state(from, records, wants_reply, step)
+            }
             Message::Digest { view_hash } if is_member_link => {
                 self.compare_digest(from, view_hash, step);
             }
@@ -296,13 +285,8 @@ impl Swim {
     /// Sends a message over the link of `to`; without one nothing happens.
     fn send(&self, to: &NodeRef, message: &Message, step: &mut Step<'_>) {
         if let (Some(link), Some(bytes)) = (self.links.get(to), message.encode()) {
-            step.effects.push(SwimEffect::Packet {
-                to: Contact {
-                    node: to.clone(),
-                    address: link.address.clone(),
-                },
-                bytes,
-            });
+            step.effects
+                .push(SwimEffect::Packet { to: Contact { node: to.clone(), address: link.address.clone() }, bytes });
         }
     }
 

@@ -49,9 +49,7 @@ impl Swim {
     /// Looks at every member again.
     pub(super) fn touch_members(&mut self) {
         let members = self.foca.iter_members();
-        let names: Vec<NodeName> = members
-            .map(|member| member.id().node.name.clone())
-            .collect();
+        let names: Vec<NodeName> = members.map(|member| member.id().node.name.clone()).collect();
         for name in names {
             self.touch(name);
         }
@@ -67,10 +65,8 @@ impl Swim {
 
     /// Another incarnation is known under the name of this one. If it lives, this one never comes back.
     pub(super) fn displaced(&mut self, node: NodeRef, step: &mut Step<'_>) {
-        let by = self
-            .known(&node.name)
-            .filter(|member| member.state() != State::Down)
-            .map(|member| member.id().contact());
+        let by =
+            self.known(&node.name).filter(|member| member.state() != State::Down).map(|member| member.id().contact());
         if let Some(by) = by {
             self.mark_final(node.clone(), Evidence::Replaced, step.now);
             self.refuse(&node, by, step);
@@ -84,8 +80,7 @@ impl Swim {
             let Some(member) = self.known(&name) else {
                 continue;
             };
-            let (id, state, refutation) =
-                (member.id().clone(), member.state(), member.incarnation());
+            let (id, state, refutation) = (member.id().clone(), member.state(), member.incarnation());
             match state {
                 State::Alive => {
                     self.suspicions.remove(&name);
@@ -135,22 +130,11 @@ impl Swim {
                 self.publish_replaced(old.node, step);
             }
         }
-        let is_known = self
-            .departed
-            .get(name)
-            .is_some_and(|departed| departed.contact.node == id.node);
-        if !is_known
-            || touch
-                .down
-                .is_some_and(|(evidence, _)| evidence == Evidence::Left)
-        {
+        let is_known = self.departed.get(name).is_some_and(|departed| departed.contact.node == id.node);
+        if !is_known || touch.down.is_some_and(|(evidence, _)| evidence == Evidence::Left) {
             self.departed.insert(
                 name.clone(),
-                Departed {
-                    contact: id.contact(),
-                    evidence,
-                    until: step.now + REMEMBERED_FOR.saturating_sub(age),
-                },
+                Departed { contact: id.contact(), evidence, until: step.now + REMEMBERED_FOR.saturating_sub(age) },
             );
         }
     }
@@ -162,11 +146,7 @@ impl Swim {
 
     fn limit_departed(&mut self, step: &mut Step<'_>) {
         while self.departed.len() > MAX_DEPARTED {
-            let first = self
-                .departed
-                .iter()
-                .min_by_key(|(_, departed)| departed.until)
-                .map(|(name, _)| name.clone());
+            let first = self.departed.iter().min_by_key(|(_, departed)| departed.until).map(|(name, _)| name.clone());
             if let Some(name) = first {
                 self.departed.remove(&name);
                 self.forget(&name, step);
@@ -189,10 +169,7 @@ impl Swim {
 
     /// Peers that buried the old identity learn the new one without waiting for gossip.
     fn tell_own_record(&mut self, step: &mut Step<'_>) {
-        let message = Message::State {
-            records: vec![self.own_record()],
-            wants_reply: false,
-        };
+        let message = Message::State { records: vec![self.own_record()], wants_reply: false };
         for peer in self.linked_peers() {
             self.send(&peer, &message, step);
         }

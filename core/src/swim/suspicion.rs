@@ -26,10 +26,7 @@ pub(super) struct Health {
 
 impl Health {
     pub(super) const fn new(now: Timestamp) -> Self {
-        Self {
-            score: 0,
-            last_heard: now,
-        }
+        Self { score: 0, last_heard: now }
     }
 
     pub(super) const fn score(&self) -> u8 {
@@ -98,15 +95,13 @@ impl Swim {
             suspicion.number = number;
             suspicion.stage = Stage::Open { is_reminded: false };
             let half = suspicion.window / 2;
-            self.timers
-                .add(now + half, Due::Suspicion(name.clone(), number));
+            self.timers.add(now + half, Due::Suspicion(name.clone(), number));
         }
     }
 
     /// foca's probe of this member failed: it is told at once, so that it can refute.
     pub(super) fn probe_failed(&mut self, id: &Id, step: &mut Step<'_>) {
-        self.health
-            .probe_failed(step.now, self.profile.probe_period);
+        self.health.probe_failed(step.now, self.profile.probe_period);
         self.touch(id.node.name.clone()).is_own_finding = true;
         self.remind(&id.node, step);
     }
@@ -123,10 +118,8 @@ impl Swim {
     /// foca has this member as suspect: its time begins, or goes on.
     pub(super) fn suspect(&mut self, id: Id, refutation: u16, touch: &Touch, step: &mut Step<'_>) {
         let name = id.node.name.clone();
-        let known = self
-            .suspicions
-            .get_mut(&name)
-            .filter(|suspicion| suspicion.id == id && suspicion.refutation == refutation);
+        let known =
+            self.suspicions.get_mut(&name).filter(|suspicion| suspicion.id == id && suspicion.refutation == refutation);
         if let Some(suspicion) = known {
             if let (Some(evidence), Stage::Open { .. }) = (touch.doubted, suspicion.stage) {
                 suspicion.evidence = evidence;
@@ -161,20 +154,13 @@ impl Swim {
         let nonce = self.next_nonce();
         if let Some(suspicion) = self.suspicions.get_mut(name) {
             suspicion.number = nonce;
-            suspicion.stage = Stage::Check {
-                nonce,
-                probes_left: CHECK_PROBES_COUNT,
-            };
+            suspicion.stage = Stage::Check { nonce, probes_left: CHECK_PROBES_COUNT };
             self.step_suspicion(&name.clone(), nonce, step);
         }
     }
 
     pub(super) fn step_suspicion(&mut self, name: &NodeName, number: u64, step: &mut Step<'_>) {
-        let Some(suspicion) = self
-            .suspicions
-            .get_mut(name)
-            .filter(|suspicion| suspicion.number == number)
-        else {
+        let Some(suspicion) = self.suspicions.get_mut(name).filter(|suspicion| suspicion.number == number) else {
             return;
         };
         let node = suspicion.id.node.clone();
@@ -182,8 +168,7 @@ impl Swim {
             Stage::Open { is_reminded } if !*is_reminded => {
                 *is_reminded = true;
                 let rest = suspicion.window - suspicion.window / 2;
-                self.timers
-                    .add(step.now + rest, Due::Suspicion(name.clone(), number));
+                self.timers.add(step.now + rest, Due::Suspicion(name.clone(), number));
                 self.remind(&node, step);
             }
             Stage::Open { .. } => self.start_check(name, step),
@@ -191,8 +176,7 @@ impl Swim {
                 *probes_left -= 1;
                 let nonce = *nonce;
                 let pause = self.profile.verify / CHECK_PROBES_COUNT;
-                self.timers
-                    .add(step.now + pause, Due::Suspicion(name.clone(), number));
+                self.timers.add(step.now + pause, Due::Suspicion(name.clone(), number));
                 self.ask_widely(&node, nonce, step);
             }
             Stage::Check { .. } => {
@@ -227,10 +211,7 @@ impl Swim {
             target: node.clone(),
             origin: self.me.node.clone(),
             nonce,
-            suspected: self
-                .known_active(node)
-                .filter(|member| member.state() == State::Suspect)
-                .map(Record::of),
+            suspected: self.known_active(node).filter(|member| member.state() == State::Suspect).map(Record::of),
         }
     }
 
@@ -242,38 +223,22 @@ impl Swim {
             }
             return;
         }
-        let Probe {
-            origin,
-            nonce,
-            suspected,
-            ..
-        } = probe;
+        let Probe { origin, nonce, suspected, .. } = probe;
         self.apply_vetted(suspected.into_iter().collect(), false, step);
         let me = self.own_record();
         self.send(from, &Message::Answer { origin, nonce, me }, step);
     }
 
     /// An answer came: it is for this node, or handed on to the one that asked.
-    pub(super) fn answered(
-        &mut self,
-        origin: NodeRef,
-        nonce: u64,
-        me: Record,
-        step: &mut Step<'_>,
-    ) {
+    pub(super) fn answered(&mut self, origin: NodeRef, nonce: u64, me: Record, step: &mut Step<'_>) {
         if origin != self.me.node {
-            self.send(
-                &origin.clone(),
-                &Message::Answer { origin, nonce, me },
-                step,
-            );
+            self.send(&origin.clone(), &Message::Answer { origin, nonce, me }, step);
             return;
         }
         let node = me.id.node.clone();
         self.name_is_alive(&node, nonce, step);
         let is_checked = self.suspicions.get(&node.name).is_some_and(|suspicion| {
-            suspicion.id.node == node
-                && matches!(suspicion.stage, Stage::Check { nonce: asked, .. } if asked == nonce)
+            suspicion.id.node == node && matches!(suspicion.stage, Stage::Check { nonce: asked, .. } if asked == nonce)
         });
         self.apply_vetted(vec![me], true, step);
         if is_checked {

@@ -41,9 +41,7 @@ impl Timers {
     }
 
     pub(super) fn next_deadline(&self) -> Timestamp {
-        self.queue
-            .first_key_value()
-            .map_or(Timestamp::NEVER, |((at, _), _)| *at)
+        self.queue.first_key_value().map_or(Timestamp::NEVER, |((at, _), _)| *at)
     }
 
     pub(super) fn pop(&mut self, now: Timestamp) -> Option<Due> {

@@ -102,23 +102,10 @@ impl Swim {
 
     /// A member with a link of ours is said to be down: it is told, and the last check decides. Without this,
     /// two halves that meet again would bury each other's living members.
-    fn doubt(
-        &mut self,
-        known: Member<Id>,
-        down: &Record,
-        evidence: Evidence,
-        step: &mut Step<'_>,
-    ) -> Member<Id> {
+    fn doubt(&mut self, known: Member<Id>, down: &Record, evidence: Evidence, step: &mut Step<'_>) -> Member<Id> {
         let node = known.id().node.clone();
         self.touch_doubted(node.name.clone(), evidence);
-        self.send(
-            &node,
-            &Message::State {
-                records: vec![down.clone()],
-                wants_reply: false,
-            },
-            step,
-        );
+        self.send(&node, &Message::State { records: vec![down.clone()], wants_reply: false }, step);
         Member::new(known.id().clone(), known.incarnation(), State::Suspect)
     }
 

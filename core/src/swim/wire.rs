@@ -34,20 +34,13 @@ pub(super) enum Message {
     /// The name verdict "taken" (R13).
     Taken { by: Contact },
     /// What I know of members; `wants_reply` asks for the same.
-    State {
-        records: Vec<Record>,
-        wants_reply: bool,
-    },
+    State { records: Vec<Record>, wants_reply: bool },
     /// The hash of my view.
     Digest { view_hash: u64 },
     /// Is this node alive? Answered by the target, handed on by a node that has a link to it.
     Probe(Probe),
     /// The target's answer, handed on to the origin.
-    Answer {
-        origin: NodeRef,
-        nonce: u64,
-        me: Record,
-    },
+    Answer { origin: NodeRef, nonce: u64, me: Record },
     /// I leave.
     Leave,
     /// I know that you leave.
@@ -114,11 +107,7 @@ impl FocaPacket {
                 records.push(take(&mut rest).ok()?);
             }
         }
-        (!rest.has_remaining()).then_some(Self {
-            header,
-            header_bytes,
-            records,
-        })
+        (!rest.has_remaining()).then_some(Self { header, header_bytes, records })
     }
 }
 
@@ -158,10 +147,7 @@ fn put(value: &impl Serialize, mut buf: impl BufMut) -> Result<(), CodecError> {
     let bytes = postcard::to_allocvec(value)?;
     let left = buf.remaining_mut();
     if left < bytes.len() {
-        return Err(CodecError::NoRoom {
-            needed: bytes.len(),
-            left,
-        });
+        return Err(CodecError::NoRoom { needed: bytes.len(), left });
     }
     buf.put_slice(&bytes);
     Ok(())
@@ -204,22 +190,16 @@ impl From<&Header<Id>> for WireHeader {
         let message = match &header.message {
             M::Ping(number) => WireMessage::Ping(*number),
             M::Ack(number) => WireMessage::Ack(*number),
-            M::PingReq {
-                target,
-                probe_number,
-            } => WireMessage::PingReq(target.without_address(), *probe_number),
-            M::IndirectPing {
-                origin,
-                probe_number,
-            } => WireMessage::IndirectPing(origin.without_address(), *probe_number),
-            M::IndirectAck {
-                target,
-                probe_number,
-            } => WireMessage::IndirectAck(target.without_address(), *probe_number),
-            M::ForwardedAck {
-                origin,
-                probe_number,
-            } => WireMessage::ForwardedAck(origin.without_address(), *probe_number),
+            M::PingReq { target, probe_number } => WireMessage::PingReq(target.without_address(), *probe_number),
+            M::IndirectPing { origin, probe_number } => {
+                WireMessage::IndirectPing(origin.without_address(), *probe_number)
+            }
+            M::IndirectAck { target, probe_number } => {
+                WireMessage::IndirectAck(target.without_address(), *probe_number)
+            }
+            M::ForwardedAck { origin, probe_number } => {
+                WireMessage::ForwardedAck(origin.without_address(), *probe_number)
+            }
             M::Announce => WireMessage::Announce,
             M::Feed => WireMessage::Feed,
             M::Gossip => WireMessage::Gossip,
@@ -241,33 +221,16 @@ impl From<WireHeader> for Header<Id> {
         let message = match wire.message {
             WireMessage::Ping(number) => M::Ping(number),
             WireMessage::Ack(number) => M::Ack(number),
-            WireMessage::PingReq(target, probe_number) => M::PingReq {
-                target,
-                probe_number,
-            },
-            WireMessage::IndirectPing(origin, probe_number) => M::IndirectPing {
-                origin,
-                probe_number,
-            },
-            WireMessage::IndirectAck(target, probe_number) => M::IndirectAck {
-                target,
-                probe_number,
-            },
-            WireMessage::ForwardedAck(origin, probe_number) => M::ForwardedAck {
-                origin,
-                probe_number,
-            },
+            WireMessage::PingReq(target, probe_number) => M::PingReq { target, probe_number },
+            WireMessage::IndirectPing(origin, probe_number) => M::IndirectPing { origin, probe_number },
+            WireMessage::IndirectAck(target, probe_number) => M::IndirectAck { target, probe_number },
+            WireMessage::ForwardedAck(origin, probe_number) => M::ForwardedAck { origin, probe_number },
             WireMessage::Announce => M::Announce,
             WireMessage::Feed => M::Feed,
             WireMessage::Gossip => M::Gossip,
             WireMessage::Broadcast => M::Broadcast,
             WireMessage::TurnUndead => M::TurnUndead,
         };
-        Self {
-            src: wire.source,
-            src_incarnation: wire.source_refutation,
-            dst: wire.destination,
-            message,
-        }
+        Self { src: wire.source, src_incarnation: wire.source_refutation, dst: wire.destination, message }
     }
 }

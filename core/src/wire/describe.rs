@@ -11,11 +11,6 @@ const LONGEST: usize = 300;
 /// frame, gives none.
 #[must_use]
 pub fn describe(frame: &Bytes) -> Vec<String> {
-    let messages = open(frame)
-        .and_then(|(header, body)| Inbox::default().accept(header, &body))
-        .unwrap_or_default();
-    messages
-        .iter()
-        .map(|message| format!("{message:?}").chars().take(LONGEST).collect())
-        .collect()
+    let messages = open(frame).and_then(|(header, body)| Inbox::default().accept(header, &body)).unwrap_or_default();
+    messages.iter().map(|message| format!("{message:?}").chars().take(LONGEST).collect()).collect()
 }

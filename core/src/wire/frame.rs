@@ -349,4 +349,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn row_with_a_lost_state_is_sent_then_it_reads_back() {
+        use crate::ids::{Epoch, NodeName};
+        use crate::spec::{Mode, StateLost};
+        use crate::wire::{InstanceRow, LogEntry, Stage};
+        let lost = StateLost { epoch: Epoch(5), version: 2, node: NodeName::new("n1").unwrap() };
+        let row = InstanceRow {
+            token: Token::default(),
+            stage: Stage::Active,
+            mode: Mode::Active,
+            has_state: true,
+            since_ms: 1,
+            lost: Some(std::sync::Arc::new(lost)),
+        };
+        let sent = Message::Delta { from: 0, to: 1, entries: vec![LogEntry::Row(ChildId::new("c").unwrap(), row)] };
+        let mut outbox = Outbox::default();
+        outbox.push(Lane::Ctl, &sent);
+        let mut got = Vec::new();
+        outbox.take(Lane::Ctl, header(), |frame| {
+            let (header, body) = open(&frame).unwrap();
+            got.extend(Inbox::default().accept(header, &body).unwrap());
+        });
+        assert_eq!(got, [sent]);
+    }
 }

@@ -272,7 +272,7 @@ impl Ghost {
     pub(crate) fn is_retained(&self, child: &GhostChild, run: &Run) -> bool {
         let name = &self.process(run.process).node.name;
         let is_listed =
-            child.rows.get(&run.process).is_some_and(|row| row.instances.iter().any(|(node, _, _)| node == name));
+            child.rows.get(&run.process).is_some_and(|row| row.instances.iter().any(|(node, _, epoch)| node == name && *epoch == run.epoch));
         run.was_listed && !is_listed
     }
 

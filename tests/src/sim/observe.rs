@@ -16,6 +16,9 @@ use super::ghost::{
 use super::host::{State, decode_message};
 use super::queue::{HubIndex, ProcessId};
 
+/// As many deaths as it takes for nothing to be certain any more.
+const FORGOTTEN: u32 = 1_000;
+
 impl Ghost {
     /// Takes note of a fact.
     pub(crate) fn learn(&mut self, fact: &Fact<'_>) {
@@ -91,7 +94,8 @@ impl Ghost {
         self.set_life(process, Life::Down);
         let now = self.now;
         for child in &mut self.children {
-            child.rows.remove(&process);
+            // The last that knew the child: from now on nobody has to.
+            let is_forgotten = child.rows.remove(&process).is_some() && child.rows.is_empty();
             let runs = &mut child.runs;
             child.live.retain(|index| {
                 let run = &mut runs[*index];
@@ -104,7 +108,7 @@ impl Ghost {
                 if intent.request.is_some_and(|(at, _)| at == process) && intent.ended.is_none() {
                     intent.ended = Some((now, WishEnd::Unknown));
                 }
-                intent.deaths_since += 1;
+                intent.deaths_since += if is_forgotten { FORGOTTEN } else { 1 };
             }
         }
         self.requests.retain(|(at, _, _), _| *at != process);

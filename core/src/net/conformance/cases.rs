@@ -43,11 +43,7 @@ pub(super) fn frames_of_several_hubs_arrive_in_order_on_each_lane(fixture: &impl
     link(&a, &b);
     let hubs = [hub("orders"), hub("carts"), hub("é")];
     for number in 0u64..3000 {
-        let lane = if number % 2 == 0 {
-            Lane::Ctl
-        } else {
-            Lane::Bulk
-        };
+        let lane = if number % 2 == 0 { Lane::Ctl } else { Lane::Bulk };
         let channel = &hubs[usize::try_from(number % 3).unwrap()];
         let bytes = Bytes::copy_from_slice(&number.to_be_bytes());
         a.transport.send(&b.node(), lane, channel, bytes).unwrap();
@@ -66,10 +62,9 @@ pub(super) fn frames_of_several_hubs_arrive_in_order_on_each_lane(fixture: &impl
 pub(super) fn largest_frames_pass_and_larger_ones_are_refused(fixture: &impl Fixture) {
     let (a, b) = (fixture.start("a", 1, None), fixture.start("b", 2, None));
     link(&a, &b);
-    for (lane, limit_bytes) in [
-        (Lane::Ctl, crate::wire::MAX_CTL_FRAME_BYTES),
-        (Lane::Bulk, crate::wire::MAX_BULK_FRAME_BYTES),
-    ] {
+    for (lane, limit_bytes) in
+        [(Lane::Ctl, crate::wire::MAX_CTL_FRAME_BYTES), (Lane::Bulk, crate::wire::MAX_BULK_FRAME_BYTES)]
+    {
         let largest: Bytes = (0..limit_bytes).map(|index| index as u8).collect();
         for _ in 0..20 {
             a.send(&b.node(), lane, largest.clone());
@@ -79,19 +74,8 @@ pub(super) fn largest_frames_pass_and_larger_ones_are_refused(fixture: &impl Fix
             assert!(b.next_frame() == (lane, hub("orders"), largest.clone()));
         }
         assert_eq!(b.next_frame().2, Bytes::new());
-        let refused = a.transport.send(
-            &b.node(),
-            lane,
-            &hub("orders"),
-            vec![0; limit_bytes + 1].into(),
-        );
-        assert_eq!(
-            refused,
-            Err(SendError::TooLarge {
-                limit_bytes,
-                actual_bytes: limit_bytes + 1
-            })
-        );
+        let refused = a.transport.send(&b.node(), lane, &hub("orders"), vec![0; limit_bytes + 1].into());
+        assert_eq!(refused, Err(SendError::TooLarge { limit_bytes, actual_bytes: limit_bytes + 1 }));
     }
 }
 
@@ -99,9 +83,7 @@ pub(super) fn membership_frames_arrive_beside_the_others(fixture: &impl Fixture)
     let (a, b) = (fixture.start("a", 1, None), fixture.start("b", 2, None));
     link(&a, &b);
     for _ in 0..3 {
-        let sent = a
-            .transport
-            .send(&b.node(), Lane::Bulk, &Channel::Swim, "probe".into());
+        let sent = a.transport.send(&b.node(), Lane::Bulk, &Channel::Swim, "probe".into());
         assert_eq!(sent, Ok(()));
         assert_eq!(b.next_frame(), (Lane::Ctl, Channel::Swim, "probe".into()));
         a.send(&b.node(), Lane::Ctl, "x");
@@ -109,21 +91,14 @@ pub(super) fn membership_frames_arrive_beside_the_others(fixture: &impl Fixture)
     }
 }
 
-pub(super) fn connections_broken_again_and_again_then_each_frame_comes_once_and_in_order(
-    fixture: &impl Fixture,
-) {
+pub(super) fn connections_broken_again_and_again_then_each_frame_comes_once_and_in_order(fixture: &impl Fixture) {
     let (a, b) = (fixture.start("a", 1, None), fixture.start("b", 2, None));
     link(&a, &b);
     let check = |at: &Node, from: &NodeRef, rounds: u64| {
         let mut expected = [0u64, 0];
         for _ in 0..rounds * 2 {
             match at.next() {
-                TransportEvent::Frame {
-                    from: sender,
-                    lane,
-                    bytes,
-                    ..
-                } => {
+                TransportEvent::Frame { from: sender, lane, bytes, .. } => {
                     assert_eq!(&sender, from);
                     let place = usize::from(lane == Lane::Bulk);
                     let number = u64::from_be_bytes(bytes[..8].try_into().unwrap());
@@ -136,10 +111,7 @@ pub(super) fn connections_broken_again_and_again_then_each_frame_comes_once_and_
     };
     let rounds = 4000u64;
     std::thread::scope(|scope| {
-        let receivers = [
-            scope.spawn(|| check(&b, &a.node(), rounds)),
-            scope.spawn(|| check(&a, &b.node(), rounds)),
-        ];
+        let receivers = [scope.spawn(|| check(&b, &a.node(), rounds)), scope.spawn(|| check(&a, &b.node(), rounds))];
         for number in 0..rounds {
             for (from, to) in [(&a, &b), (&b, &a)] {
                 let mut bytes = number.to_be_bytes().to_vec();
@@ -175,10 +147,7 @@ pub(super) fn queue_full_then_the_session_is_reset_at_both_ends(fixture: &impl F
     b.sink.block(Some(Lane::Ctl));
     let refused = loop {
         let bytes = vec![0; 60_000].into();
-        if let Err(refused) = a
-            .transport
-            .send(&b.node(), Lane::Ctl, &hub("orders"), bytes)
-        {
+        if let Err(refused) = a.transport.send(&b.node(), Lane::Ctl, &hub("orders"), bytes) {
             break refused;
         }
     };
@@ -187,15 +156,10 @@ pub(super) fn queue_full_then_the_session_is_reset_at_both_ends(fixture: &impl F
     a.send(&c.node(), Lane::Ctl, "nobody else waits");
     assert_eq!(c.next_frame().2, "nobody else waits");
     b.sink.block(None);
-    assert_eq!(
-        b.next_of_links(),
-        TransportEvent::SessionReset { node: a.node() }
-    );
+    assert_eq!(b.next_of_links(), TransportEvent::SessionReset { node: a.node() });
     // Until the manager has heard of it, the queue stays full.
     eventually("the new session takes frames", || {
-        let sent = a
-            .transport
-            .send(&b.node(), Lane::Ctl, &hub("orders"), "again".into());
+        let sent = a.transport.send(&b.node(), Lane::Ctl, &hub("orders"), "again".into());
         sent.is_ok()
     });
     assert_eq!(b.next_frame().2, "again");
@@ -229,9 +193,7 @@ pub(super) fn both_dial_at_once_then_there_is_one_link(fixture: &impl Fixture) {
     }
 }
 
-pub(super) fn killed_node_is_refused_and_its_next_incarnation_is_another_link(
-    fixture: &impl Fixture,
-) {
+pub(super) fn killed_node_is_refused_and_its_next_incarnation_is_another_link(fixture: &impl Fixture) {
     let (a, b) = (fixture.start("a", 1, None), fixture.start("b", 2, None));
     link(&a, &b);
     let (old, address) = (b.node(), b.address());
@@ -240,11 +202,7 @@ pub(super) fn killed_node_is_refused_and_its_next_incarnation_is_another_link(
     assert!(a.transport.links().is_empty());
     let b = fixture.start("b", 3, Some(&address));
     link(&a, &b);
-    assert_eq!(
-        a.transport
-            .send(&old, Lane::Ctl, &hub("orders"), "x".into()),
-        Err(SendError::NotLinked)
-    );
+    assert_eq!(a.transport.send(&old, Lane::Ctl, &hub("orders"), "x".into()), Err(SendError::NotLinked));
     a.send(&b.node(), Lane::Ctl, "x");
     assert_eq!(b.next_frame().2, "x");
 }
@@ -283,10 +241,7 @@ pub(super) fn disconnect_ends_the_link_and_a_new_one_can_follow(fixture: &impl F
 
 pub(super) fn sending_without_a_link_or_after_close_is_refused(fixture: &impl Fixture) {
     let (a, b) = (fixture.start("a", 1, None), fixture.start("b", 2, None));
-    let send = || {
-        a.transport
-            .send(&b.node(), Lane::Ctl, &hub("orders"), "x".into())
-    };
+    let send = || a.transport.send(&b.node(), Lane::Ctl, &hub("orders"), "x".into());
     assert_eq!(send(), Err(SendError::NotLinked));
     a.transport.close(PATIENCE);
     assert_eq!(send(), Err(SendError::Closed));

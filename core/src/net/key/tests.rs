@@ -9,8 +9,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("process-hub-key-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("process-hub-key-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -33,10 +32,7 @@ impl Drop for Folder {
 fn refused(path: &Path) -> Error {
     let error = read_file(path).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidConfig);
-    assert!(
-        error.message.contains(&path.display().to_string()),
-        "{error}"
-    );
+    assert!(error.message.contains(&path.display().to_string()), "{error}");
     error
 }
 
@@ -48,18 +44,11 @@ fn first_start_makes_a_key_only_the_user_can_read() {
     let path = folder.0.join("state/process-hub/key");
     create_if_missing(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(
-        fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777,
-        0o700
-    );
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text.trim().len(), 64);
     create_if_missing(&path).unwrap();
-    assert_eq!(
-        fs::read_to_string(&path).unwrap(),
-        text,
-        "a second start keeps it"
-    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), text, "a second start keeps it");
     let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
     assert_eq!(names.len(), 1, "no temporary file stays");
 }
@@ -77,10 +66,7 @@ fn many_starts_at_once_then_all_have_one_key() {
                 })
             })
             .collect();
-        starts
-            .into_iter()
-            .map(|start| start.join().unwrap())
-            .collect()
+        starts.into_iter().map(|start| start.join().unwrap()).collect()
     });
     assert!(proofs.iter().all(|proof| *proof == proofs[0]));
 }
@@ -95,21 +81,11 @@ fn no_home_then_error_names_the_way_out() {
 
 #[test]
 fn state_home_goes_before_home() {
-    let path = |state: Option<&str>, home: Option<&str>| {
-        user_key_path(state.map(Into::into), home.map(Into::into)).unwrap()
-    };
-    assert_eq!(
-        path(Some("/s"), Some("/h")),
-        Path::new("/s/process-hub/key")
-    );
-    assert_eq!(
-        path(None, Some("/h")),
-        Path::new("/h/.local/state/process-hub/key")
-    );
-    assert_eq!(
-        path(Some("s"), Some("/h")),
-        Path::new("/h/.local/state/process-hub/key")
-    );
+    let path =
+        |state: Option<&str>, home: Option<&str>| user_key_path(state.map(Into::into), home.map(Into::into)).unwrap();
+    assert_eq!(path(Some("/s"), Some("/h")), Path::new("/s/process-hub/key"));
+    assert_eq!(path(None, Some("/h")), Path::new("/h/.local/state/process-hub/key"));
+    assert_eq!(path(Some("s"), Some("/h")), Path::new("/h/.local/state/process-hub/key"));
 }
 
 #[test]

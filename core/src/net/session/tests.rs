@@ -15,9 +15,7 @@ fn push(outbox: &mut Outbox, number: u64) {
 }
 
 fn written(outbox: &mut Outbox) -> Vec<u64> {
-    std::iter::from_fn(|| outbox.next_to_write())
-        .map(|frame| frame.seq)
-        .collect()
+    std::iter::from_fn(|| outbox.next_to_write()).map(|frame| frame.seq).collect()
 }
 
 #[test]
@@ -57,13 +55,7 @@ fn frame_larger_than_the_window_still_goes_alone() {
 fn acknowledging_what_was_never_sent_is_a_violation() {
     let mut outbox = Outbox::new(10_000, 1000);
     push(&mut outbox, 1);
-    assert_eq!(
-        outbox.acknowledge(1),
-        Err(Violation::AcknowledgedUnsent {
-            acknowledged: 1,
-            sent: 0
-        })
-    );
+    assert_eq!(outbox.acknowledge(1), Err(Violation::AcknowledgedUnsent { acknowledged: 1, sent: 0 }));
 }
 
 #[test]
@@ -71,13 +63,7 @@ fn gap_is_a_violation_and_duplicate_is_not_new() {
     let mut inbox = Inbox::default();
     assert_eq!(inbox.accept(1), Ok(true));
     assert_eq!(inbox.accept(1), Ok(false));
-    assert_eq!(
-        inbox.accept(3),
-        Err(Violation::Gap {
-            expected: 2,
-            actual: 3
-        })
-    );
+    assert_eq!(inbox.accept(3), Err(Violation::Gap { expected: 2, actual: 3 }));
     assert_eq!(inbox.received(), 1);
 }
 
@@ -86,23 +72,13 @@ fn half_thrown_away_is_noticed_by_the_other_end() {
     let (mut a, mut b) = (Half::new(1), Half::new(2));
     assert_eq!(a.meet(b.claim()), Meeting::Match);
     a.bind(b.claim());
-    assert_eq!(
-        b.meet(a.claim()),
-        Meeting::Match,
-        "the answer was lost: b is still unbound"
-    );
+    assert_eq!(b.meet(a.claim()), Meeting::Match, "the answer was lost: b is still unbound");
     b.bind(a.claim());
     assert_eq!(a.meet(b.claim()), Meeting::Match);
     let fresh = Half::new(3);
     assert_eq!(b.meet(fresh.claim()), Meeting::ResetOurs);
     assert_eq!(fresh.meet(b.claim()), Meeting::ResetTheirs);
-    assert_eq!(
-        fresh.meet(Claim {
-            half: 9,
-            bound_to: 0
-        }),
-        Meeting::Match
-    );
+    assert_eq!(fresh.meet(Claim { half: 9, bound_to: 0 }), Meeting::Match);
 }
 
 /// One end of the modelled link.
@@ -141,10 +117,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self {
-            ends: [End::new(1), End::new(2)],
-            wires: [None, None],
-        }
+        Self { ends: [End::new(1), End::new(2)], wires: [None, None] }
     }
 
     fn write(&mut self, from: usize) {
@@ -164,9 +137,7 @@ impl Model {
         if self.wires[to].is_none() {
             return;
         }
-        let Some((seq, number, acknowledged)) =
-            self.wires[1 - to].as_mut().and_then(VecDeque::pop_front)
-        else {
+        let Some((seq, number, acknowledged)) = self.wires[1 - to].as_mut().and_then(VecDeque::pop_front) else {
             return;
         };
         let end = &mut self.ends[to];
@@ -180,15 +151,9 @@ impl Model {
     fn connect(&mut self, dialer: usize, heard: bool) {
         self.wires = [None, None];
         let acceptor = 1 - dialer;
-        let (claim, received) = (
-            self.ends[dialer].half.claim(),
-            self.ends[dialer].inbox.received(),
-        );
+        let (claim, received) = (self.ends[dialer].half.claim(), self.ends[dialer].inbox.received());
         self.ends[acceptor].attach(claim, received);
-        let (claim, received) = (
-            self.ends[acceptor].half.claim(),
-            self.ends[acceptor].inbox.received(),
-        );
+        let (claim, received) = (self.ends[acceptor].half.claim(), self.ends[acceptor].inbox.received());
         if heard {
             self.ends[dialer].attach(claim, received);
             self.wires = [Some(VecDeque::new()), Some(VecDeque::new())];

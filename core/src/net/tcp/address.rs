@@ -23,10 +23,7 @@ pub(super) fn check_listen(listen: &str, security: &Security) -> Result<SocketAd
     let address = resolve("node.listen", listen)?;
     check_loopback("node.listen", listen, &[address], security)?;
     if !address.ip().is_loopback() {
-        tracing::warn!(
-            listen,
-            "links are neither encrypted nor authenticated: security mode is insecure_plaintext"
-        );
+        tracing::warn!(listen, "links are neither encrypted nor authenticated: security mode is insecure_plaintext");
     }
     Ok(address)
 }
@@ -60,11 +57,7 @@ pub(super) fn check_advertise(
 
 fn resolve(what: &str, text: &str) -> Result<SocketAddr, Error> {
     text.to_socket_addrs()
-        .map_err(|error| {
-            invalid(format!(
-                "{what} {text:?} is not a usable host:port: {error}"
-            ))
-        })?
+        .map_err(|error| invalid(format!("{what} {text:?} is not a usable host:port: {error}")))?
         .next()
         .ok_or_else(|| invalid(format!("{what} {text:?} has no address")))
 }

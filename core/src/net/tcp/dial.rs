@@ -44,9 +44,7 @@ pub(super) fn start(shared: &Arc<Shared>, limits: &Limits, purpose: Purpose, add
     tokio::spawn(async move {
         let mut node = None;
         let dialed = dial(&shared, &limits, &purpose, &address, &mut node);
-        let result = time::timeout(timeout, dialed)
-            .await
-            .unwrap_or(Err(Failure::TimedOut));
+        let result = time::timeout(timeout, dialed).await.unwrap_or(Err(Failure::TimedOut));
         shared.post(Event::Dialed(purpose, node, result.map(Box::new)));
     });
 }
@@ -60,7 +58,8 @@ async fn dial(
     offered_to: &mut Option<NodeRef>,
 ) -> Result<Dialled, Failure> {
     let addresses = resolve(address).await?;
-    check_loopback("address", address, &addresses, &limits.security).map_err(Failure::Address)?;
+    check_loopback("address", address, &addresses, &limits.security)
+        .map_err(|error| Failure::Address(Box::new(error)))?;
     let connected = time::timeout(limits.connect_timeout, TcpStream::connect(&addresses[..]))
         .await
         .unwrap_or(Err(std::io::ErrorKind::TimedOut.into()))?;
@@ -80,10 +79,8 @@ async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Failure> {
     if let Ok(address) = address.parse() {
         return Ok(vec![address]);
     }
-    let addresses: Vec<SocketAddr> = lookup_host(address)
-        .await
-        .map_err(|error| Failure::Io(format!("cannot resolve the name: {error}")))?
-        .collect();
+    let addresses: Vec<SocketAddr> =
+        lookup_host(address).await.map_err(|error| Failure::Io(format!("cannot resolve the name: {error}")))?.collect();
     if addresses.is_empty() {
         return Err(Failure::Io("the name has no address".to_owned()));
     }
@@ -105,10 +102,7 @@ pub(super) fn answer(shared: &Arc<Shared>, limits: &Limits, connection: TcpStrea
     let guard = HalfOpen(shared.clone());
     if half_open >= limits.max_half_open {
         count(&shared.counters.half_open_refused);
-        tracing::debug!(
-            limit = limits.max_half_open,
-            "too many half-open connections, one is closed"
-        );
+        tracing::debug!(limit = limits.max_half_open, "too many half-open connections, one is closed");
         return;
     }
     let timeout = limits.handshake_timeout;
@@ -119,9 +113,7 @@ pub(super) fn answer(shared: &Arc<Shared>, limits: &Limits, connection: TcpStrea
             stream::configure(&connection)?;
             handshake::accept(connection, &shared.identity).await
         };
-        let accepted = time::timeout(timeout, accepted)
-            .await
-            .unwrap_or(Err(Failure::TimedOut));
+        let accepted = time::timeout(timeout, accepted).await.unwrap_or(Err(Failure::TimedOut));
         match accepted {
             Ok(accepted) => shared.post(Event::Proven(Box::new(accepted))),
             Err(failure) => tell_refused(&shared, from, &failure),

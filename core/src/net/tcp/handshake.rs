@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::wire::{
-    GREETING_HEAD_BYTES, Greeting, GreetingHead, MAX_MESSAGE_BYTES, MESSAGE_HEAD_BYTES,
-    MESSAGE_PROOF, MESSAGE_REFUSAL, Malformed, NONCE_BYTES, OFFER_BYTES, Offer, PROOF_BYTES,
-    Refusal, VERSION, encode_message,
+    GREETING_HEAD_BYTES, Greeting, GreetingHead, MAX_MESSAGE_BYTES, MESSAGE_HEAD_BYTES, MESSAGE_PROOF, MESSAGE_REFUSAL,
+    Malformed, NONCE_BYTES, OFFER_BYTES, Offer, PROOF_BYTES, Refusal, VERSION, encode_message,
 };
 use crate::engine::Lane;
+use crate::error::Error;
 use crate::ids::NodeRef;
 use crate::net::key::Keys;
 
@@ -51,7 +51,7 @@ pub(super) enum Failure {
     /// The address is this node's own, or its node is linked already.
     NotNeeded,
     /// The address cannot be used at all.
-    Address(crate::error::Error),
+    Address(Box<Error>),
     /// Anything else the system says.
     Io(String),
 }
@@ -81,10 +81,7 @@ impl From<Malformed> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        #[allow(
-            clippy::wildcard_enum_match_arm,
-            reason = "ErrorKind is open; all others are reported as text"
-        )]
+        #[allow(clippy::wildcard_enum_match_arm, reason = "ErrorKind is open; all others are reported as text")]
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::UnexpectedEof
@@ -150,11 +147,7 @@ pub(super) struct Accepted {
 }
 
 /// The dialer's greeting and what the acceptor says to it.
-pub(super) async fn greet(
-    mut stream: TcpStream,
-    identity: &Identity,
-    lane: Lane,
-) -> Result<Greeted, Failure> {
+pub(super) async fn greet(mut stream: TcpStream, identity: &Identity, lane: Lane) -> Result<Greeted, Failure> {
     let ours = our_greeting(identity, lane)?.encode();
     stream.write_all(&ours).await?;
     let (theirs, greeting) = read_greeting(&mut stream).await?;
@@ -162,24 +155,14 @@ pub(super) async fn greet(
         return Err(Failure::Malformed("the other end answers for another lane"));
     }
     if greeting.has_key != identity.keys.is_some() {
-        return Err(Failure::Authentication(
-            "one end uses a key and the other insecure_plaintext",
-        ));
+        return Err(Failure::Authentication("one end uses a key and the other insecure_plaintext"));
     }
-    Ok(Greeted {
-        stream,
-        transcript: Transcript::new(&ours, &theirs),
-        greeting,
-    })
+    Ok(Greeted { stream, transcript: Transcript::new(&ours, &theirs), greeting })
 }
 
 impl Greeted {
     /// Proves us, and checks the acceptor's proof.
-    pub(super) async fn prove(
-        mut self,
-        identity: &Identity,
-        ours: Offer,
-    ) -> Result<Dialled, Failure> {
+    pub(super) async fn prove(mut self, identity: &Identity, ours: Offer) -> Result<Dialled, Failure> {
         let proof = proof_message(identity, 0, &self.transcript, Role::Dialer, ours);
         self.stream.write_all(&proof).await?;
         let (proof, offer) = match read_message(&mut self.stream).await? {
@@ -189,9 +172,7 @@ impl Greeted {
         if let Some(keys) = &identity.keys {
             let text = self.transcript.text(Role::Acceptor, &offer);
             if keys.verify(&text, &proof).is_none() {
-                return Err(Failure::Authentication(
-                    "the other end did not prove the key",
-                ));
+                return Err(Failure::Authentication("the other end did not prove the key"));
             }
         }
         Ok(Dialled {
@@ -204,10 +185,7 @@ impl Greeted {
 }
 
 /// The acceptor's side up to the dialer's proof.
-pub(super) async fn accept(
-    mut stream: TcpStream,
-    identity: &Identity,
-) -> Result<Accepted, Failure> {
+pub(super) async fn accept(mut stream: TcpStream, identity: &Identity) -> Result<Accepted, Failure> {
     let (theirs, greeting) = match read_greeting(&mut stream).await {
         Ok(greeting) => greeting,
         Err(Failure::Version(versions)) => {
@@ -221,9 +199,7 @@ pub(super) async fn accept(
     let ours = our_greeting(identity, greeting.lane)?.encode();
     stream.write_all(&ours).await?;
     if greeting.has_key != identity.keys.is_some() {
-        return Err(Failure::Authentication(
-            "one end uses a key and the other insecure_plaintext",
-        ));
+        return Err(Failure::Authentication("one end uses a key and the other insecure_plaintext"));
     }
     let transcript = Transcript::new(&theirs, &ours);
     let (proof, offer) = match read_message(&mut stream).await? {
@@ -234,24 +210,13 @@ pub(super) async fn accept(
         None => 0,
         Some(keys) => {
             let Some(key) = keys.verify(&transcript.text(Role::Dialer, &offer), &proof) else {
-                stream
-                    .write_all(&Refusal::AuthenticationFailed.encode())
-                    .await?;
-                return Err(Failure::Authentication(
-                    "the other end did not prove the key",
-                ));
+                stream.write_all(&Refusal::AuthenticationFailed.encode()).await?;
+                return Err(Failure::Authentication("the other end did not prove the key"));
             };
             key
         }
     };
-    Ok(Accepted {
-        id: transcript.connection_id(),
-        stream,
-        greeting,
-        offer: Offer::decode(&offer)?,
-        transcript,
-        key,
-    })
+    Ok(Accepted { id: transcript.connection_id(), stream, greeting, offer: Offer::decode(&offer)?, transcript, key })
 }
 
 impl Accepted {
@@ -263,9 +228,7 @@ impl Accepted {
 
 fn our_greeting(identity: &Identity, lane: Lane) -> Result<Greeting, Failure> {
     let mut nonce = [0; NONCE_BYTES];
-    SystemRandom::new()
-        .fill(&mut nonce)
-        .map_err(|_| Failure::Io("the system gave no random numbers".to_owned()))?;
+    SystemRandom::new().fill(&mut nonce).map_err(|_| Failure::Io("the system gave no random numbers".to_owned()))?;
     Ok(Greeting {
         lane,
         has_key: identity.keys.is_some(),
@@ -275,13 +238,7 @@ fn our_greeting(identity: &Identity, lane: Lane) -> Result<Greeting, Failure> {
     })
 }
 
-fn proof_message(
-    identity: &Identity,
-    key: usize,
-    transcript: &Transcript,
-    role: Role,
-    offer: Offer,
-) -> Vec<u8> {
+fn proof_message(identity: &Identity, key: usize, transcript: &Transcript, role: Role, offer: Offer) -> Vec<u8> {
     let offer = offer.encode();
     let proof = match &identity.keys {
         Some(keys) => keys.prove_with(key, &transcript.text(role, &offer)),
@@ -292,9 +249,7 @@ fn proof_message(
 
 fn refused(refusal: Refusal) -> Failure {
     match refusal {
-        Refusal::AuthenticationFailed => {
-            Failure::Authentication("the other end does not accept our key")
-        }
+        Refusal::AuthenticationFailed => Failure::Authentication("the other end does not accept our key"),
         Refusal::VersionMismatch => Failure::Version("told by the other end".to_owned()),
         Refusal::Duplicate => Failure::Duplicate,
         Refusal::Stale => Failure::Stale,
@@ -319,10 +274,7 @@ async fn read_greeting(stream: &mut TcpStream) -> Result<(Vec<u8>, Greeting), Fa
 }
 
 enum Message {
-    Proof {
-        proof: [u8; PROOF_BYTES],
-        offer: [u8; OFFER_BYTES],
-    },
+    Proof { proof: [u8; PROOF_BYTES], offer: [u8; OFFER_BYTES] },
     Refusal(Refusal),
 }
 
@@ -340,13 +292,8 @@ async fn read_message(stream: &mut TcpStream) -> Result<Message, Failure> {
             let Some((proof, offer)) = body.split_first_chunk::<PROOF_BYTES>() else {
                 return Err(Failure::Malformed("proof is too short"));
             };
-            let offer = offer
-                .try_into()
-                .map_err(|_| Failure::Malformed("offer has the wrong length"))?;
-            Ok(Message::Proof {
-                proof: *proof,
-                offer,
-            })
+            let offer = offer.try_into().map_err(|_| Failure::Malformed("offer has the wrong length"))?;
+            Ok(Message::Proof { proof: *proof, offer })
         }
         MESSAGE_REFUSAL => Ok(Message::Refusal(Refusal::decode(&body)?)),
         _ => Err(Failure::Malformed("unknown handshake message")),

@@ -3,34 +3,25 @@
 //! A sender writes directly when the connection takes the bytes; when it does not, the writer task goes on. Locks:
 //! `incoming` is held while frames are given to the sink, which may lock `outgoing`, never the other way round.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use self::outgoing::{Outgoing, Pumped};
 use super::stream::Stream;
-use super::wire::{
-    max_payload_bytes, put_acknowledgement, put_data_head, put_goodbye, put_swim_head,
-};
+use super::wire::max_payload_bytes;
 use crate::engine::Lane;
 use crate::net::session::{Inbox, Outbox, Violation};
 use crate::net::{Channel, SendError};
 
-/// Bytes prepared for one write: a membership frame waits for at most this much.
-const PREPARED_BYTES: usize = 64 << 10;
-/// Slices of one vectored write.
-const MAX_SLICES: usize = 64;
+mod outgoing;
+
 /// A sender writes at most this much itself before it leaves the rest to the writer task.
 const DIRECT_BYTES: usize = 256 << 10;
-/// Payloads up to this size are copied behind their head; larger ones are slices of their own.
-const COPY_BYTES: usize = 2 << 10;
-/// Membership frames that wait for the connection.
-const MAX_SWIM_FRAMES: usize = 256;
-const MAX_SWIM_BYTES: usize = 256 << 10;
 
 /// Bounds of one lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,35 +43,6 @@ pub(super) struct Connection {
     pub(super) stream: Stream,
     /// Wakes the writer task.
     pub(super) wake: Notify,
-}
-
-/// What the sending side holds.
-#[derive(Debug)]
-struct Outgoing {
-    outbox: Outbox,
-    swim: VecDeque<Bytes>,
-    swim_bytes: usize,
-    /// What is being written, split where payloads are not copied.
-    prepared: VecDeque<Bytes>,
-    prepared_bytes: usize,
-    scratch: BytesMut,
-    connection: Option<std::sync::Arc<Connection>>,
-    /// The writer task has work; senders only queue.
-    is_writer_busy: bool,
-    /// The last number acknowledged to the other end on this connection.
-    told: u64,
-    is_acknowledgement_due: bool,
-    is_open_wanted: bool,
-    is_overflowed: bool,
-    goodbye: Goodbye,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Goodbye {
-    No,
-    Due,
-    Prepared,
-    Written,
 }
 
 #[derive(Debug, Default)]
@@ -105,14 +67,6 @@ pub(super) struct NotQueued {
     pub(super) is_reset_due: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Pumped {
-    /// Nothing is left to write.
-    Idle,
-    /// The connection takes no more now.
-    Blocked,
-}
-
 /// One lane to one peer.
 #[derive(Debug)]
 pub(super) struct LaneLink {
@@ -128,24 +82,14 @@ impl LaneLink {
         Self {
             lane,
             limits,
-            outgoing: Mutex::new(Outgoing {
-                outbox: Outbox::new(limits.queue_bytes, limits.window_bytes),
-                swim: VecDeque::new(),
-                swim_bytes: 0,
-                prepared: VecDeque::new(),
-                prepared_bytes: 0,
-                scratch: BytesMut::new(),
-                connection: None,
-                is_writer_busy: false,
-                told: 0,
-                is_acknowledgement_due: false,
-                is_open_wanted: false,
-                is_overflowed: false,
-                goodbye: Goodbye::No,
-            }),
+            outgoing: Mutex::new(Outgoing::new(Self::outbox(limits))),
             incoming: Mutex::new(Incoming::default()),
             received: AtomicU64::new(0),
         }
+    }
+
+    fn outbox(limits: LaneLimits) -> Outbox {
+        Outbox::new(limits.queue_bytes, limits.window_bytes)
     }
 
     pub(super) fn limits(&self) -> LaneLimits {
@@ -158,20 +102,14 @@ impl LaneLink {
 
     /// Queues a frame of a hub and writes what the connection takes.
     pub(super) fn send(&self, channel: &Channel, bytes: Bytes) -> Result<AfterSend, NotQueued> {
-        check_size(self.lane, bytes.len()).map_err(|error| NotQueued {
-            error,
-            is_reset_due: false,
-        })?;
+        check_size(self.lane, bytes.len()).map_err(|error| NotQueued { error, is_reset_due: false })?;
         let mut outgoing = self.outgoing.lock();
-        let is_full =
-            outgoing.is_overflowed || outgoing.outbox.push(channel.clone(), bytes).is_err();
+        let is_full = outgoing.is_overflowed || outgoing.outbox.push(channel.clone(), bytes).is_err();
         if is_full {
             let is_reset_due = !outgoing.is_overflowed;
             outgoing.is_overflowed = true;
             return Err(NotQueued {
-                error: SendError::Overflow {
-                    limit_bytes: self.limits.queue_bytes,
-                },
+                error: SendError::Overflow { limit_bytes: self.limits.queue_bytes },
                 is_reset_due,
             });
         }
@@ -190,16 +128,7 @@ impl LaneLink {
         if outgoing.connection.is_none() {
             return Ok(false);
         }
-        outgoing.swim_bytes += bytes.len();
-        outgoing.swim.push_back(bytes);
-        let mut is_kept = true;
-        while outgoing.swim.len() > MAX_SWIM_FRAMES || outgoing.swim_bytes > MAX_SWIM_BYTES {
-            let Some(oldest) = outgoing.swim.pop_front() else {
-                break;
-            };
-            outgoing.swim_bytes -= oldest.len();
-            is_kept = false;
-        }
+        let is_kept = outgoing.push_swim(bytes);
         self.write_directly(&mut outgoing);
         Ok(is_kept)
     }
@@ -212,7 +141,7 @@ impl LaneLink {
         let Some(connection) = outgoing.connection.clone() else {
             return;
         };
-        match self.pump(outgoing, &connection, DIRECT_BYTES) {
+        match outgoing.pump(&connection, self.received(), DIRECT_BYTES) {
             Ok(Pumped::Idle) => {}
             Ok(Pumped::Blocked) => {
                 outgoing.is_writer_busy = true;
@@ -220,47 +149,6 @@ impl LaneLink {
             }
             // The reader task tells that the connection is lost.
             Err(_) => connection.stream.shut_down(),
-        }
-    }
-
-    /// Writes until nothing is left, the connection takes no more, or the budget is used up.
-    fn pump(
-        &self,
-        outgoing: &mut Outgoing,
-        connection: &Connection,
-        budget_bytes: usize,
-    ) -> io::Result<Pumped> {
-        let mut written_bytes = 0;
-        loop {
-            outgoing.prepare(self.received.load(Ordering::Acquire));
-            if outgoing.prepared.is_empty() {
-                if outgoing.goodbye == Goodbye::Prepared {
-                    outgoing.goodbye = Goodbye::Written;
-                    connection.stream.finish();
-                }
-                return Ok(Pumped::Idle);
-            }
-            if written_bytes >= budget_bytes {
-                return Ok(Pumped::Blocked);
-            }
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let mut count = 0;
-            for (slice, bytes) in slices.iter_mut().zip(&outgoing.prepared) {
-                *slice = IoSlice::new(bytes);
-                count += 1;
-            }
-            match connection.stream.try_write(&slices[..count]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => {
-                    written_bytes += bytes;
-                    outgoing.advance(bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Pumped::Blocked);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
         }
     }
 
@@ -277,7 +165,7 @@ impl LaneLink {
                 if !outgoing.is_connection(connection.id) {
                     return;
                 }
-                match self.pump(&mut outgoing, connection, DIRECT_BYTES) {
+                match outgoing.pump(connection, self.received(), DIRECT_BYTES) {
                     Ok(Pumped::Idle) => {
                         outgoing.is_writer_busy = false;
                         break;
@@ -294,11 +182,7 @@ impl LaneLink {
 
     /// Makes a connection the present one. `received` is what the other end has; false when that cannot be, and
     /// nothing changed.
-    pub(super) fn attach(
-        &self,
-        connection: &std::sync::Arc<Connection>,
-        received: u64,
-    ) -> Result<(), Violation> {
+    pub(super) fn attach(&self, connection: &Arc<Connection>, received: u64) -> Result<(), Violation> {
         self.detach();
         let mut incoming = self.incoming.lock();
         let mut outgoing = self.outgoing.lock();
@@ -323,7 +207,7 @@ impl LaneLink {
         let mut incoming = self.incoming.lock();
         let mut outgoing = self.outgoing.lock();
         outgoing.detach();
-        outgoing.outbox = Outbox::new(self.limits.queue_bytes, self.limits.window_bytes);
+        outgoing.outbox = Self::outbox(self.limits);
         outgoing.is_overflowed = false;
         *incoming = Incoming::default();
         self.received.store(0, Ordering::Release);
@@ -337,9 +221,7 @@ impl LaneLink {
     /// Sends what is queued, then a goodbye, then ends the sending side.
     pub(super) fn say_goodbye(&self) {
         let mut outgoing = self.outgoing.lock();
-        if outgoing.goodbye == Goodbye::No {
-            outgoing.goodbye = Goodbye::Due;
-        }
+        outgoing.say_goodbye();
         self.write_directly(&mut outgoing);
     }
 
@@ -350,7 +232,7 @@ impl LaneLink {
 
     pub(super) fn queued_bytes(&self) -> usize {
         let outgoing = self.outgoing.lock();
-        outgoing.outbox.queued_bytes() + outgoing.swim_bytes
+        outgoing.queued_bytes()
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -383,12 +265,13 @@ impl LaneLink {
         Ok(())
     }
 
+    /// Waits until a batch that is being given to the sink has been.
+    pub(super) fn finish_delivery(&self) {
+        drop(self.incoming.lock());
+    }
+
     /// Runs `work` with the inbox while `connection_id` is the present connection; `None` when it is not.
-    pub(super) fn receive<T>(
-        &self,
-        connection_id: u64,
-        work: impl FnOnce(&mut Inbox) -> T,
-    ) -> Option<T> {
+    pub(super) fn receive<T>(&self, connection_id: u64, work: impl FnOnce(&mut Inbox) -> T) -> Option<T> {
         let mut incoming = self.incoming.lock();
         if incoming.connection_id != connection_id {
             return None;
@@ -406,103 +289,7 @@ impl LaneLink {
 fn check_size(lane: Lane, actual_bytes: usize) -> Result<(), SendError> {
     let limit_bytes = max_payload_bytes(lane);
     if actual_bytes > limit_bytes {
-        return Err(SendError::TooLarge {
-            limit_bytes,
-            actual_bytes,
-        });
+        return Err(SendError::TooLarge { limit_bytes, actual_bytes });
     }
     Ok(())
-}
-
-impl Outgoing {
-    fn is_connection(&self, id: u64) -> bool {
-        self.connection
-            .as_ref()
-            .is_some_and(|connection| connection.id == id)
-    }
-
-    /// Fills `prepared`: membership first, then an acknowledgement if none goes along, then frames of hubs.
-    fn prepare(&mut self, received: u64) {
-        if self.prepared_bytes >= PREPARED_BYTES || self.goodbye >= Goodbye::Prepared {
-            return;
-        }
-        while self.prepared_bytes < PREPARED_BYTES {
-            let Some(bytes) = self.swim.pop_front() else {
-                break;
-            };
-            self.swim_bytes -= bytes.len();
-            put_swim_head(&mut self.scratch, bytes.len());
-            self.put_payload(bytes);
-        }
-        while self.prepared_bytes < PREPARED_BYTES {
-            let Some(frame) = self.outbox.next_to_write() else {
-                break;
-            };
-            put_data_head(&mut self.scratch, &frame, received);
-            self.told = received;
-            self.put_payload(frame.bytes);
-        }
-        if self.is_acknowledgement_due {
-            self.is_acknowledgement_due = false;
-            if received > self.told {
-                put_acknowledgement(&mut self.scratch, received);
-                self.told = received;
-            }
-        }
-        if self.goodbye == Goodbye::Due && self.swim.is_empty() && self.outbox.is_written() {
-            put_goodbye(&mut self.scratch);
-            self.goodbye = Goodbye::Prepared;
-        }
-        self.flush_scratch();
-    }
-
-    fn put_payload(&mut self, bytes: Bytes) {
-        if bytes.len() <= COPY_BYTES {
-            self.scratch.extend_from_slice(&bytes);
-            self.prepared_bytes += bytes.len();
-        } else {
-            self.flush_scratch();
-            self.prepared_bytes += bytes.len();
-            self.prepared.push_back(bytes);
-        }
-    }
-
-    fn flush_scratch(&mut self) {
-        if !self.scratch.is_empty() {
-            let bytes = self.scratch.split().freeze();
-            self.prepared.push_back(bytes);
-        }
-        self.prepared_bytes = self.prepared.iter().map(Bytes::len).sum();
-    }
-
-    fn advance(&mut self, mut bytes: usize) {
-        self.prepared_bytes -= bytes;
-        while bytes > 0 {
-            let Some(first) = self.prepared.front_mut() else {
-                return;
-            };
-            if bytes < first.len() {
-                first.advance(bytes);
-                return;
-            }
-            bytes -= first.len();
-            self.prepared.pop_front();
-        }
-    }
-
-    fn detach(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.stream.shut_down();
-            connection.wake.notify_one();
-        }
-        self.swim.clear();
-        self.swim_bytes = 0;
-        self.prepared.clear();
-        self.prepared_bytes = 0;
-        self.scratch.clear();
-        self.is_writer_busy = false;
-        self.is_acknowledgement_due = false;
-        self.is_open_wanted = false;
-        self.goodbye = Goodbye::No;
-    }
 }

@@ -51,6 +51,8 @@ pub(super) struct Link {
     /// Whether it has ever been up: others know of it.
     pub(super) is_session: bool,
     pub(super) is_told_down: bool,
+    /// The goodbye is on its way; for everybody else there is no link any more.
+    pub(super) is_leaving: bool,
     /// Dials that were given our offer and have not ended.
     pub(super) handshakes: u32,
     /// Rises with each change of the control connection; timers and dials of older ones do nothing.
@@ -76,6 +78,7 @@ impl Link {
             state: LinkState::New,
             is_session: false,
             is_told_down: false,
+            is_leaving: false,
             handshakes: 0,
             generation: 0,
             refusals: 0,
@@ -128,56 +131,34 @@ impl Link {
     }
 
     /// Makes a connection the present one of its lane and starts its writer. An older one is closed.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one caller for each lane, and each value of another type"
-    )]
     pub(super) fn attach(
         &mut self,
         lane: Lane,
-        shared: &Arc<Shared>,
         runtime: &Handle,
         stream: TcpStream,
         id: u64,
         is_ours: bool,
         received: u64,
     ) -> Result<(), Failure> {
-        let _ = shared;
         let stream = stream.into_std()?;
         let stream = {
             let _guard = runtime.enter();
             Stream::adopt(stream)?
         };
-        let connection = Arc::new(Connection {
-            id,
-            stream,
-            wake: Notify::new(),
-        });
+        let connection = Arc::new(Connection { id, stream, wake: Notify::new() });
         if self.peer.lane(lane).attach(&connection, received).is_err() {
-            return Err(Failure::Malformed(
-                "the other end has more frames than were sent",
-            ));
+            return Err(Failure::Malformed("the other end has more frames than were sent"));
         }
         let (peer, writer) = (self.peer.clone(), connection.clone());
         runtime.spawn(async move { peer.lane(lane).write(&writer).await });
-        *self.slot(lane) = Some(Attached {
-            id,
-            is_ours,
-            since: Instant::now(),
-            connection,
-        });
+        *self.slot(lane) = Some(Attached { id, is_ours, since: Instant::now(), connection });
         Ok(())
     }
 
     pub(super) fn start_reading(&self, lane: Lane, shared: &Arc<Shared>, runtime: &Handle) {
         if let Some(attached) = self.attached(lane) {
             let connection = attached.connection.clone();
-            runtime.spawn(reader::read(
-                shared.clone(),
-                self.peer.clone(),
-                lane,
-                connection,
-            ));
+            runtime.spawn(reader::read(shared.clone(), self.peer.clone(), lane, connection));
         }
     }
 
@@ -212,9 +193,7 @@ impl Link {
     pub(super) fn close(self) {
         self.peer.ctl.detach();
         self.peer.bulk.detach();
-        self.peer
-            .is_up
-            .store(false, std::sync::atomic::Ordering::Release);
+        self.peer.is_up.store(false, std::sync::atomic::Ordering::Release);
     }
 
     #[cfg(test)]

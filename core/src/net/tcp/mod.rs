@@ -137,21 +137,13 @@ impl TcpTransport {
         let wanted = address::check_listen(&setup.listen, &setup.security)?;
         let keys = Keys::load(&setup.security)?;
         let listener = listen(wanted).map_err(|error| {
-            Error::new(
-                ErrorKind::InvalidConfig,
-                "start_transport",
-                format!("cannot listen on {wanted}: {error}"),
-            )
+            Error::new(ErrorKind::InvalidConfig, "start_transport", format!("cannot listen on {wanted}: {error}"))
         })?;
         let bound = listener.local_addr().map_err(|error| fault(&error))?;
         let address = address::check_advertise(setup.advertise.as_deref(), bound, &setup.security)?;
         let (events, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
-            identity: Identity {
-                node: setup.node,
-                address,
-                keys,
-            },
+            identity: Identity { node: setup.node, address, keys },
             sink: setup.sink,
             peers: RwLock::new(BTreeMap::new()),
             counters: Counters::default(),
@@ -165,18 +157,9 @@ impl TcpTransport {
             let _guard = io.enter();
             tokio::net::TcpListener::from_std(listener).map_err(|error| fault(&error))?
         };
-        let manager = Manager::new(
-            shared.clone(),
-            limits,
-            receiver,
-            listener,
-            bulk.handle().clone(),
-        );
-        let transport = Self {
-            shared: shared.clone(),
-            workers: Mutex::new(Vec::new()),
-            is_closing: AtomicBool::new(false),
-        };
+        let manager = Manager::new(shared.clone(), limits, receiver, listener, bulk.handle().clone());
+        let transport =
+            Self { shared: shared.clone(), workers: Mutex::new(Vec::new()), is_closing: AtomicBool::new(false) };
         let stop = stop_bulk.clone();
         transport.spawn("process-hub-io", move || {
             io.block_on(manager.run());
@@ -218,19 +201,11 @@ impl TcpTransport {
 }
 
 fn fault(error: &io::Error) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        "start_transport",
-        format!("the system refused: {error}"),
-    )
+    Error::new(ErrorKind::Internal, "start_transport", format!("the system refused: {error}"))
 }
 
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .max_blocking_threads(4)
-        .build()
+    Builder::new_current_thread().enable_io().enable_time().max_blocking_threads(4).build()
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -266,13 +241,7 @@ impl Transport for TcpTransport {
         }
     }
 
-    fn send(
-        &self,
-        to: &NodeRef,
-        lane: Lane,
-        channel: &Channel,
-        bytes: Bytes,
-    ) -> Result<(), SendError> {
+    fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, bytes: Bytes) -> Result<(), SendError> {
         if self.shared.is_closed.load(Ordering::Acquire) {
             return Err(SendError::Closed);
         }
@@ -311,11 +280,7 @@ impl Transport for TcpTransport {
     fn links(&self) -> Vec<Contact> {
         let peers = self.shared.peers.read();
         let is_up = |peer: &&Arc<peer::Peer>| peer.is_up.load(Ordering::Acquire);
-        peers
-            .values()
-            .filter(is_up)
-            .map(|peer| peer.contact())
-            .collect()
+        peers.values().filter(is_up).map(|peer| peer.contact()).collect()
     }
 
     fn stats(&self) -> TransportStats {
@@ -335,8 +300,7 @@ impl Transport for TcpTransport {
         for worker in workers {
             let is_ours = worker.thread.thread().id() == thread::current().id();
             let has_ended = !is_ours
-                && worker.ended.recv_deadline(deadline)
-                    == Err(crossbeam_channel::RecvTimeoutError::Disconnected);
+                && worker.ended.recv_deadline(deadline) == Err(crossbeam_channel::RecvTimeoutError::Disconnected);
             if !has_ended {
                 tracing::warn!(thread = ?worker.thread.thread().name(), "transport thread did not end in time");
             } else if worker.thread.join().is_err() {

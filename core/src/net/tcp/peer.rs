@@ -20,6 +20,7 @@ pub(super) struct Peer {
     pub(super) node: NodeRef,
     pub(super) address: Mutex<String>,
     pub(super) is_up: AtomicBool,
+    is_muted: AtomicBool,
     pub(super) ctl: LaneLink,
     pub(super) bulk: LaneLink,
 }
@@ -30,6 +31,7 @@ impl Peer {
             node,
             address: Mutex::new(String::new()),
             is_up: AtomicBool::new(false),
+            is_muted: AtomicBool::new(false),
             ctl: LaneLink::new(Lane::Ctl, ctl),
             bulk: LaneLink::new(Lane::Bulk, bulk),
         }
@@ -42,11 +44,20 @@ impl Peer {
         }
     }
 
-    pub(super) fn contact(&self) -> Contact {
-        Contact {
-            node: self.node.clone(),
-            address: self.address.lock().clone(),
+    /// Lets nothing more of it reach the sink.
+    pub(super) fn mute(&self) {
+        self.is_muted.store(true, Ordering::Release);
+        for lane in [&self.ctl, &self.bulk] {
+            lane.finish_delivery();
         }
+    }
+
+    pub(super) fn is_muted(&self) -> bool {
+        self.is_muted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn contact(&self) -> Contact {
+        Contact { node: self.node.clone(), address: self.address.lock().clone() }
     }
 }
 

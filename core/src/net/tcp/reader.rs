@@ -47,12 +47,7 @@ impl From<Violation> for End {
 }
 
 /// Reads until the connection ends, and tells the manager why it did.
-pub(super) async fn read(
-    shared: Arc<Shared>,
-    peer: Arc<Peer>,
-    lane: Lane,
-    connection: Arc<Connection>,
-) {
+pub(super) async fn read(shared: Arc<Shared>, peer: Arc<Peer>, lane: Lane, connection: Arc<Connection>) {
     let mut reader = Reader {
         splitter: Splitter::new(lane),
         buffer: BytesMut::new(),
@@ -66,12 +61,7 @@ pub(super) async fn read(
         tracing::warn!(node = %peer.node, ?lane, %why, "peer broke the protocol, its connection is closed");
     }
     connection.stream.shut_down();
-    shared.post(Event::Lost {
-        node: peer.node.clone(),
-        lane,
-        id: connection.id,
-        end,
-    });
+    shared.post(Event::Lost { node: peer.node.clone(), lane, id: connection.id, end });
 }
 
 struct Reader {
@@ -93,13 +83,7 @@ struct Batch {
 }
 
 impl Reader {
-    async fn run(
-        &mut self,
-        shared: &Shared,
-        peer: &Peer,
-        lane: Lane,
-        connection: &Connection,
-    ) -> End {
+    async fn run(&mut self, shared: &Shared, peer: &Peer, lane: Lane, connection: &Connection) -> End {
         let link = peer.lane(lane);
         let room_bytes = match lane {
             Lane::Ctl => CTL_READ_BYTES,
@@ -113,12 +97,7 @@ impl Reader {
             match connection.stream.try_read(&mut self.buffer) {
                 Ok(0) => return End::Closed(None),
                 Ok(bytes) => self.unacknowledged_bytes += bytes,
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                    ) =>
-                {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                     continue;
                 }
                 Err(error) => return End::Closed(Some(error.to_string())),
@@ -182,10 +161,7 @@ impl Reader {
                     batch.end = Some(End::Goodbye);
                     return batch;
                 }
-                Frame::Data {
-                    acknowledged,
-                    frame,
-                } => {
+                Frame::Data { acknowledged, frame } => {
                     batch.acknowledged = Some(acknowledged);
                     match inbox.accept(frame.seq) {
                         Ok(true) => {
@@ -203,29 +179,18 @@ impl Reader {
                     }
                 }
             };
+            if peer.is_muted() {
+                continue;
+            }
             count(&shared.counters.frames_received);
-            shared.tell(TransportEvent::Frame {
-                from: peer.node.clone(),
-                lane,
-                channel,
-                bytes,
-            });
+            shared.tell(TransportEvent::Frame { from: peer.node.clone(), lane, channel, bytes });
         }
     }
 
     /// What a batch means for the sending side.
-    fn settle(
-        &mut self,
-        shared: &Shared,
-        link: &LaneLink,
-        connection: &Connection,
-        batch: Batch,
-    ) -> Option<End> {
+    fn settle(&mut self, shared: &Shared, link: &LaneLink, connection: &Connection, batch: Batch) -> Option<End> {
         if batch.duplicates > 0 {
-            shared
-                .counters
-                .duplicates_dropped
-                .fetch_add(batch.duplicates, std::sync::atomic::Ordering::Relaxed);
+            shared.counters.duplicates_dropped.fetch_add(batch.duplicates, std::sync::atomic::Ordering::Relaxed);
         }
         if let Some(seq) = batch.acknowledged {
             if let Err(violation) = link.on_acknowledged(connection.id, seq) {

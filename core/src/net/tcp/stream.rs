@@ -20,10 +20,7 @@ pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES),
+        &TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES),
     )
 }
 
@@ -36,9 +33,7 @@ pub(super) struct Stream {
 impl Stream {
     /// Takes over a connection; call it in the runtime that will read it.
     pub(super) fn adopt(tcp: std::net::TcpStream) -> io::Result<Self> {
-        Ok(Self {
-            tcp: TcpStream::from_std(tcp)?,
-        })
+        Ok(Self { tcp: TcpStream::from_std(tcp)? })
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {

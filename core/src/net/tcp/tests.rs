@@ -10,9 +10,7 @@ use super::{Limits, TcpSetup, TcpTransport};
 use crate::config::Security;
 use crate::engine::Lane;
 use crate::error::{Error, ErrorKind};
-use crate::net::conformance::{
-    Fixture, Node, PATIENCE, Tcp, down, eventually, hub, link, node, recorder, up,
-};
+use crate::net::conformance::{Fixture, Node, PATIENCE, Tcp, down, eventually, hub, link, node, recorder, up};
 use crate::net::{Transport, TransportEvent};
 
 mod peer_by_hand;
@@ -44,6 +42,16 @@ fn dial_failure(of: &Node) -> Error {
     }
 }
 
+/// The next event that is not a failed dial: one may be under way when the node at the address changes.
+fn of_links(at: &Node) -> TransportEvent {
+    loop {
+        let event = at.next();
+        if !matches!(event, TransportEvent::DialFailed { .. }) {
+            return event;
+        }
+    }
+}
+
 fn stranger(at: &Node) -> TcpStream {
     let stream = TcpStream::connect(at.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -67,9 +75,7 @@ fn wrong_key_then_both_ends_say_authentication_failed() {
     let error = dial_failure(&a);
     assert_eq!(error.kind, ErrorKind::AuthenticationFailed);
     assert!(error.message.contains(&b.address()), "{error}");
-    eventually("the acceptor counts it", || {
-        b.transport.stats().authentication_failed == 1
-    });
+    eventually("the acceptor counts it", || b.transport.stats().authentication_failed == 1);
     assert_eq!(a.transport.stats().authentication_failed, 1);
     assert!(a.transport.links().is_empty() && b.transport.links().is_empty());
     assert!(b.told().is_empty());
@@ -78,13 +84,7 @@ fn wrong_key_then_both_ends_say_authentication_failed() {
 #[test]
 fn key_is_being_changed_then_old_and_new_nodes_link() {
     let tcp = Tcp::new();
-    for (dialer, acceptor) in [
-        ("1", "12"),
-        ("12", "1"),
-        ("12", "21"),
-        ("21", "12"),
-        ("21", "2"),
-    ] {
+    for (dialer, acceptor) in [("1", "12"), ("12", "1"), ("12", "21"), ("21", "12"), ("21", "2")] {
         let a = tcp.start_with_key("a", 1, None, dialer);
         let b = tcp.start_with_key("b", 2, None, acceptor);
         link(&a, &b);
@@ -105,19 +105,12 @@ fn key_meets_plaintext_then_authentication_failed() {
 #[test]
 fn address_off_this_machine_without_tls_is_refused_at_the_start() {
     let tcp = Tcp::new();
-    for (listen, advertise) in [
-        ("0.0.0.0:0", None),
-        ("[::]:0", None),
-        ("127.0.0.1:0", Some("10.0.0.7:7400")),
-    ] {
+    for (listen, advertise) in [("0.0.0.0:0", None), ("[::]:0", None), ("127.0.0.1:0", Some("10.0.0.7:7400"))] {
         let Err(error) = start(listen, advertise, tcp.security("1"), |_| {}) else {
             panic!("{listen} is to be refused");
         };
         assert_eq!(error.kind, ErrorKind::InvalidConfig);
-        assert!(
-            error.message.contains("TLS, which is not there yet"),
-            "{error}"
-        );
+        assert!(error.message.contains("TLS, which is not there yet"), "{error}");
         assert!(error.message.contains("insecure_plaintext"), "{error}");
     }
 }
@@ -163,19 +156,12 @@ fn garbage_and_other_programs_at_the_port_are_closed_and_counted_and_nothing_els
     long.extend([0; 100]);
     let mut short_body = MAGIC.to_vec();
     short_body.extend([0, 1, 0, 1, 0, 3, 0, 1, 9]);
-    let programs: [&[u8]; 4] = [
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        &[0xff; 4096],
-        &long,
-        &short_body,
-    ];
+    let programs: [&[u8]; 4] = [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", &[0xff; 4096], &long, &short_body];
     for (index, bytes) in programs.iter().enumerate() {
         let mut stream = stranger(&a);
         stream.write_all(bytes).unwrap();
         assert!(read_to_end(stream).is_empty(), "a stranger is told nothing");
-        eventually("it is counted", || {
-            a.transport.stats().malformed == index as u64 + 1
-        });
+        eventually("it is counted", || a.transport.stats().malformed == index as u64 + 1);
     }
     b.send(&a.node(), Lane::Ctl, "still there");
     assert_eq!(a.next_frame().2, "still there");
@@ -188,9 +174,7 @@ fn dialing_another_program_fails() {
     let address = listener.local_addr().unwrap().to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream
-            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
     let a = Tcp::new().start("a", 1, None);
     a.transport.connect(&address);
@@ -208,10 +192,7 @@ fn unknown_version_then_the_dialer_learns_what_is_spoken() {
     stream.write_all(&greeting).unwrap();
     let answer = read_to_end(stream);
     let head = answer.first_chunk::<GREETING_HEAD_BYTES>().unwrap();
-    assert_eq!(
-        wire::GreetingHead::decode(head).unwrap().highest_version,
-        VERSION
-    );
+    assert_eq!(wire::GreetingHead::decode(head).unwrap().highest_version, VERSION);
 }
 
 #[test]
@@ -222,9 +203,7 @@ fn silent_stranger_is_closed_when_its_time_is_over() {
     })
     .unwrap();
     assert!(read_to_end(stranger(&a)).is_empty());
-    eventually("it is counted", || {
-        a.transport.stats().handshake_timeouts == 1
-    });
+    eventually("it is counted", || a.transport.stats().handshake_timeouts == 1);
     assert_eq!(a.transport.stats().half_open, 0);
 }
 
@@ -234,9 +213,7 @@ fn too_many_silent_strangers_then_further_ones_are_closed_at_once() {
     let silent: Vec<TcpStream> = (0..64).map(|_| stranger(&a)).collect();
     eventually("all are half open", || a.transport.stats().half_open == 64);
     assert!(read_to_end(stranger(&a)).is_empty());
-    eventually("it is counted", || {
-        a.transport.stats().half_open_refused == 1
-    });
+    eventually("it is counted", || a.transport.stats().half_open_refused == 1);
     drop(silent);
     eventually("none is half open", || a.transport.stats().half_open == 0);
 }
@@ -254,15 +231,11 @@ fn stranger_that_knows_the_protocol_but_not_the_key_changes_nothing() {
     };
     stream.write_all(&greeting.encode()).unwrap();
     let body = [9; wire::PROOF_BYTES + wire::OFFER_BYTES];
-    stream
-        .write_all(&wire::encode_message(wire::MESSAGE_PROOF, &body))
-        .unwrap();
+    stream.write_all(&wire::encode_message(wire::MESSAGE_PROOF, &body)).unwrap();
     // A goodbye that must not be looked at.
     stream.write_all(&[0, 0, 0, 1, 4]).unwrap();
     read_to_end(stream);
-    eventually("it is counted", || {
-        a.transport.stats().authentication_failed == 1
-    });
+    eventually("it is counted", || a.transport.stats().authentication_failed == 1);
     assert!(a.transport.links().is_empty() && a.told().is_empty());
 }
 
@@ -279,21 +252,15 @@ fn proven_peer_that_breaks_the_protocol_is_cut_and_nobody_else() {
         // Acknowledges a frame that was never sent.
         &[0, 0, 0, 9, 3, 0, 0, 0, 0, 0, 0, 0, 5],
         // A data frame without a hub.
-        &[
-            0, 0, 0, 18, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        ],
+        &[0, 0, 0, 18, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
     ];
     for (index, bytes) in breaches.iter().enumerate() {
         let name = format!("b{index}");
         let mut peer = peer_by_hand::dial(&a, &name, [b'1'; 64]);
-        assert!(
-            matches!(a.next(), TransportEvent::LinkUp(contact) if contact.node.name.as_str() == name)
-        );
+        assert!(matches!(a.next(), TransportEvent::LinkUp(contact) if contact.node.name.as_str() == name));
         peer.write_all(bytes).unwrap();
         read_to_end(peer);
-        eventually("it is counted", || {
-            a.transport.stats().malformed == index as u64 + 1
-        });
+        eventually("it is counted", || a.transport.stats().malformed == index as u64 + 1);
         assert_eq!(a.next(), down(&node(&name, 9), true));
     }
     a.send(&c.node(), Lane::Ctl, "x");
@@ -320,9 +287,7 @@ fn bulk_lane_is_stuck_then_the_control_lane_goes_on() {
     for _ in 0..32 {
         assert_eq!(b.next_frame().2.len(), 256 << 10);
     }
-    eventually("everything is acknowledged", || {
-        a.transport.stats().queued_bytes == 0
-    });
+    eventually("everything is acknowledged", || a.transport.stats().queued_bytes == 0);
 }
 
 #[test]
@@ -334,19 +299,18 @@ fn next_incarnation_listens_before_the_reconnect_then_the_old_one_is_refused_and
     let address = b.address();
     for incarnation in 3..10 {
         let old = b.node();
-        // Closed at once, so that the port is free; `a` may dial before or after the next one listens.
+        // The port is free when the dropped one's thread has closed it; `a` may dial before or after the next
+        // one listens.
         drop(b);
         b = loop {
-            let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                tcp.start("b", incarnation, Some(&address))
-            }));
-            if let Ok(started) = started {
-                break started;
+            match tcp.try_start("b", incarnation, Some(&address), "1") {
+                Ok(started) => break started,
+                Err(error) => assert!(error.message.contains("in use"), "{error}"),
             }
         };
-        assert_eq!(a.next(), down(&old, true));
+        assert_eq!(of_links(&a), down(&old, true));
         a.transport.connect(&address);
-        assert_eq!(a.next(), up(&b));
+        assert_eq!(of_links(&a), up(&b));
         assert_eq!(b.next(), up(&a));
         a.send(&b.node(), Lane::Ctl, "x");
         assert_eq!(b.next_frame().2, "x");
@@ -386,19 +350,12 @@ fn peer_does_not_answer_then_close_ends_in_time() {
     });
     is_done.recv_timeout(PATIENCE).unwrap();
     assert_eq!(a.transport.stats().threads, 0);
-    assert!(
-        a.transport
-            .send(&node("b", 9), Lane::Ctl, &hub("orders"), "x".into())
-            .is_err()
-    );
+    assert!(a.transport.send(&node("b", 9), Lane::Ctl, &hub("orders"), "x".into()).is_err());
 }
 
 #[test]
 fn sink_closes_the_transport_from_an_event_then_nothing_hangs() {
-    struct Closer(
-        parking_lot::Mutex<Option<Arc<TcpTransport>>>,
-        crossbeam_channel::Sender<()>,
-    );
+    struct Closer(parking_lot::Mutex<Option<Arc<TcpTransport>>>, crossbeam_channel::Sender<()>);
     impl crate::net::TransportSink for Closer {
         fn event(&self, _event: TransportEvent) {
             if let Some(transport) = self.0.lock().take() {
@@ -427,4 +384,24 @@ fn sink_closes_the_transport_from_an_event_then_nothing_hangs() {
     a.transport.connect(&address);
     is_done.recv_timeout(PATIENCE).unwrap();
     eventually("the threads end", || shared.stats().threads == 0);
+}
+
+#[test]
+fn connections_broken_then_the_session_goes_on_and_nobody_is_told() {
+    let tcp = Tcp::new();
+    let (a, b) = (tcp.start("a", 1, None), tcp.start("b", 2, None));
+    link(&a, &b);
+    for round in 1..=10u8 {
+        (a.break_connections)(&b.node());
+        eventually("both ends go on with the session", || {
+            let resumed = |at: &Node| at.transport.stats().sessions_resumed >= u64::from(round);
+            resumed(&a) && resumed(&b)
+        });
+        a.send(&b.node(), Lane::Ctl, vec![round]);
+        b.send(&a.node(), Lane::Ctl, vec![round]);
+        assert_eq!(b.next_frame().2.as_ref(), [round]);
+        assert_eq!(a.next_frame().2.as_ref(), [round]);
+    }
+    assert_eq!(a.transport.stats().sessions_reset, 0);
+    assert!(a.told().is_empty() && b.told().is_empty());
 }

@@ -131,13 +131,7 @@ impl Greeting {
             return Err(Malformed("address is too long"));
         }
         let address = take_text(&mut body, address_bytes)?.to_owned();
-        Ok(Self {
-            lane,
-            has_key,
-            nonce,
-            node: NodeRef { name, incarnation },
-            address,
-        })
+        Ok(Self { lane, has_key, nonce, node: NodeRef { name, incarnation }, address })
     }
 }
 
@@ -202,18 +196,11 @@ impl Offer {
         if bytes.len() != OFFER_BYTES {
             return Err(Malformed("offer has the wrong length"));
         }
-        let claim = Claim {
-            half: bytes.get_u64(),
-            bound_to: bytes.get_u64(),
-        };
+        let claim = Claim { half: bytes.get_u64(), bound_to: bytes.get_u64() };
         if claim.half == 0 {
             return Err(Malformed("half has no id"));
         }
-        Ok(Self {
-            claim,
-            received: bytes.get_u64(),
-            lost_connection: bytes.get_u64(),
-        })
+        Ok(Self { claim, received: bytes.get_u64(), lost_connection: bytes.get_u64() })
     }
 }
 
@@ -319,17 +306,11 @@ const MAX_HUBS: usize = 16;
 
 impl Splitter {
     pub(super) fn new(lane: Lane) -> Self {
-        Self {
-            lane,
-            hubs: Vec::new(),
-        }
+        Self { lane, hubs: Vec::new() }
     }
 
     /// The next whole frame, or how many bytes are missing at least.
-    pub(super) fn next(
-        &mut self,
-        buffer: &mut BytesMut,
-    ) -> Result<Result<Frame, usize>, Malformed> {
+    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Result<Frame, usize>, Malformed> {
         if buffer.len() < LENGTH_BYTES {
             return Ok(Err(LENGTH_BYTES - buffer.len()));
         }
@@ -368,14 +349,7 @@ impl Splitter {
         let channel = self.channel(&buffer[..hub_bytes])?;
         buffer.advance(hub_bytes);
         let bytes = self.payload(buffer, length)?;
-        Ok(Frame::Data {
-            acknowledged,
-            frame: Numbered {
-                seq,
-                channel,
-                bytes,
-            },
-        })
+        Ok(Frame::Data { acknowledged, frame: Numbered { seq, channel, bytes } })
     }
 
     fn channel(&mut self, text: &[u8]) -> Result<Channel, Malformed> {

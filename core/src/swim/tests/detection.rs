@@ -142,11 +142,7 @@ fn silent_crash(count: usize, seeds: std::ops::Range<u64>) -> Duration {
         slowest = slowest.max(took.expect("everybody notices in the end"));
         let downs = cluster.downs();
         assert_eq!(downs.len(), count - 1);
-        assert!(
-            downs
-                .iter()
-                .all(|(_, down, why)| *down == node && *why == Evidence::Suspected)
-        );
+        assert!(downs.iter().all(|(_, down, why)| *down == node && *why == Evidence::Suspected));
     }
     slowest
 }
@@ -205,11 +201,7 @@ fn node_leaves_then_everybody_knows_that_it_left_for_ever() {
     cluster.run(Duration::from_secs(60));
     let downs = cluster.downs();
     assert_eq!(downs.len(), 4, "{downs:?}");
-    assert!(
-        downs
-            .iter()
-            .all(|(_, node, why)| *node == contact.node && *why == Evidence::Left)
-    );
+    assert!(downs.iter().all(|(_, node, why)| *node == contact.node && *why == Evidence::Left));
     assert!(cluster.is_complete());
 }
 
@@ -220,18 +212,12 @@ fn node_leaves_during_a_cut_then_the_other_side_learns_it_on_heal() {
     let node = cluster.nodes[2].contact.node.clone();
     cluster.input(2, SwimInput::Leave);
     let took = cluster.run_until(ms(2000), |cluster| !cluster.nodes[2].is_running);
-    assert!(
-        took.is_some_and(|took| took <= ms(1000)),
-        "it gives up on node 3: {took:?}"
-    );
+    assert!(took.is_some_and(|took| took <= ms(1000)), "it gives up on node 3: {took:?}");
     cluster.run(ms(300));
     cluster.heal();
     cluster.run(ms(10_000));
     cluster.assert_complete();
-    let told = cluster
-        .downs()
-        .into_iter()
-        .find(|(process, down, _)| *process == 3 && *down == node);
+    let told = cluster.downs().into_iter().find(|(process, down, _)| *process == 3 && *down == node);
     assert_eq!(told.map(|told| told.2), Some(Evidence::Left));
 }
 
@@ -241,10 +227,7 @@ fn lonely_node_leaves_then_it_is_gone_at_once() {
     cluster.start("alone", 1);
     cluster.run(ms(5000));
     cluster.input(0, SwimInput::Leave);
-    assert_eq!(
-        cluster.log.last().map(|entry| &entry.2),
-        Some(&SwimEffect::Left)
-    );
+    assert_eq!(cluster.log.last().map(|entry| &entry.2), Some(&SwimEffect::Left));
     let deadline = cluster.nodes[0].swim.next_deadline();
     assert_eq!(deadline, crate::time::Timestamp::NEVER);
 }

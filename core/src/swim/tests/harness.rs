@@ -56,10 +56,7 @@ pub(super) fn ms(milliseconds: u64) -> Duration {
 
 pub(super) fn contact(name: &str, incarnation: u64, address: &str) -> Contact {
     Contact {
-        node: NodeRef {
-            name: NodeName::new(name).expect("a valid name"),
-            incarnation: Incarnation(incarnation),
-        },
+        node: NodeRef { name: NodeName::new(name).expect("a valid name"), incarnation: Incarnation(incarnation) },
         address: address.to_owned(),
     }
 }
@@ -103,11 +100,7 @@ impl Cluster {
     }
 
     pub(super) fn start_at(&mut self, contact: Contact) -> Process {
-        let setup = SwimSetup {
-            contact: contact.clone(),
-            profile: self.profile.clone(),
-            seed: self.rng.random(),
-        };
+        let setup = SwimSetup { contact: contact.clone(), profile: self.profile.clone(), seed: self.rng.random() };
         self.nodes.push(Node {
             swim: Swim::new(self.now, setup),
             contact,
@@ -156,9 +149,7 @@ impl Cluster {
     }
 
     pub(super) fn peers(&self, process: Process) -> Vec<Process> {
-        (0..self.nodes.len())
-            .filter(|peer| self.links.contains(&pair(process, *peer)))
-            .collect()
+        (0..self.nodes.len()).filter(|peer| self.links.contains(&pair(process, *peer))).collect()
     }
 
     /// Breaks one link; the ends hear of it 20 ms later.
@@ -208,11 +199,8 @@ impl Cluster {
             self.carry_out(process, effect);
         }
         let node = &self.nodes[process];
-        let members: BTreeMap<NodeName, NodeRef> = node
-            .swim
-            .members()
-            .map(|contact| (contact.node.name.clone(), contact.node.clone()))
-            .collect();
+        let members: BTreeMap<NodeName, NodeRef> =
+            node.swim.members().map(|contact| (contact.node.name.clone(), contact.node.clone())).collect();
         assert_eq!(members, node.up, "members() is what Up and Down said");
     }
 
@@ -221,11 +209,7 @@ impl Cluster {
     }
 
     /// Runs until the condition holds, at most this long; returns how long it took.
-    pub(super) fn run_until(
-        &mut self,
-        limit: Duration,
-        condition: impl Fn(&Self) -> bool,
-    ) -> Option<Duration> {
+    pub(super) fn run_until(&mut self, limit: Duration, condition: impl Fn(&Self) -> bool) -> Option<Duration> {
         let start = self.now;
         let end = start + limit;
         loop {
@@ -322,10 +306,7 @@ impl Cluster {
                 if let Some(peer) = self.process_of(node) {
                     // The packets before it still arrive.
                     let at = self.now + ms(5);
-                    let down = |node: &NodeRef| SwimInput::LinkDown {
-                        node: node.clone(),
-                        refused: false,
-                    };
+                    let down = |node: &NodeRef| SwimInput::LinkDown { node: node.clone(), refused: false };
                     let me = self.nodes[process].contact.node.clone();
                     self.push(at, peer, Event::Input(down(&me)));
                     self.push(at, process, Event::Input(down(node)));
@@ -362,9 +343,7 @@ impl Cluster {
     }
 
     fn process_of(&self, node: &NodeRef) -> Option<Process> {
-        self.nodes
-            .iter()
-            .position(|process| process.contact.node == *node)
+        self.nodes.iter().position(|process| process.contact.node == *node)
     }
 
     fn push(&mut self, at: Timestamp, process: Process, event: Event) {
@@ -379,23 +358,16 @@ impl Cluster {
 
     /// Every running node sees every other running node, and nobody else.
     pub(super) fn is_complete(&self) -> bool {
-        let running: Vec<Process> = (0..self.nodes.len())
-            .filter(|process| self.nodes[*process].is_running)
-            .collect();
+        let running: Vec<Process> = (0..self.nodes.len()).filter(|process| self.nodes[*process].is_running).collect();
         running.iter().all(|a| {
-            self.nodes[*a].up.len() + 1 == running.len()
-                && running.iter().all(|b| a == b || self.sees(*a, *b))
+            self.nodes[*a].up.len() + 1 == running.len() && running.iter().all(|b| a == b || self.sees(*a, *b))
         })
     }
 
     pub(super) fn assert_complete(&self) {
         for node in self.nodes.iter().filter(|node| node.is_running) {
             let names: Vec<String> = node.up.values().map(NodeRef::to_string).collect();
-            assert!(
-                self.is_complete(),
-                "{} sees only {names:?}",
-                node.contact.node
-            );
+            assert!(self.is_complete(), "{} sees only {names:?}", node.contact.node);
         }
     }
 
@@ -417,10 +389,7 @@ impl Cluster {
     }
 
     pub(super) fn count(&self, wanted: impl Fn(Process, &SwimEffect) -> bool) -> usize {
-        self.log
-            .iter()
-            .filter(|(_, process, effect)| wanted(*process, effect))
-            .count()
+        self.log.iter().filter(|(_, process, effect)| wanted(*process, effect)).count()
     }
 }
 

@@ -72,12 +72,7 @@ fn process_restarts_at_once_under_its_name_then_it_replaces_the_old_one() {
     assert!(took.is_some_and(|took| took <= ms(350)), "{took:?}");
     assert_eq!(
         cluster.downs(),
-        [
-            (0, old.clone(), Evidence::Replaced),
-            (2, old, Evidence::Replaced)
-        ]
-        .into_iter()
-        .collect::<Vec<_>>(),
+        [(0, old.clone(), Evidence::Replaced), (2, old, Evidence::Replaced)].into_iter().collect::<Vec<_>>(),
     );
     cluster.log.clear();
     cluster.run(Duration::from_secs(30));
@@ -91,16 +86,8 @@ fn silent_machine_is_replaced_at_another_address_then_after_the_probe_the_name_m
     let new = cluster.start("node-1", 2000);
     cluster.dial(new, 0);
     let took = cluster.run_until(ms(3000), Cluster::is_complete);
-    assert!(
-        took.is_some_and(|took| took >= ms(300) && took <= ms(700)),
-        "{took:?}"
-    );
-    assert!(
-        cluster
-            .downs()
-            .iter()
-            .all(|(_, _, why)| *why == Evidence::Replaced)
-    );
+    assert!(took.is_some_and(|took| took >= ms(300) && took <= ms(700)), "{took:?}");
+    assert!(cluster.downs().iter().all(|(_, _, why)| *why == Evidence::Replaced));
     cluster.run(Duration::from_secs(30));
     cluster.assert_complete();
     assert_eq!(cluster.downs().len(), 3);
@@ -139,11 +126,7 @@ fn replaced_node_comes_back_then_it_is_told_and_nobody_sees_it() {
     cluster.run(ms(6000));
     let new = cluster.start_at(contact("node-1", 2000, "10.0.0.9:7000"));
     cluster.dial(new, 0);
-    assert!(
-        cluster
-            .run_until(ms(2000), |cluster| cluster.sees(2, new))
-            .is_some()
-    );
+    assert!(cluster.run_until(ms(2000), |cluster| cluster.sees(2, new)).is_some());
     cluster.log.clear();
     cluster.heal();
     let took = cluster.run_until(ms(5000), |cluster| is_name_taken(cluster, 1));
@@ -167,9 +150,7 @@ fn member_declared_down_comes_back_then_it_is_up_under_its_incarnation() {
     assert!(!cluster.sees(0, 1) && !cluster.sees(2, 1));
     let took = cluster.run_until(ms(5000), Cluster::is_complete);
     assert!(took.is_some(), "its links are made again");
-    let ups = cluster.count(|at, effect| {
-        at == 0 && matches!(effect, SwimEffect::Up(contact) if contact.node == node)
-    });
+    let ups = cluster.count(|at, effect| at == 0 && matches!(effect, SwimEffect::Up(contact) if contact.node == node));
     assert_eq!(ups, 1);
     assert!(!is_name_taken(&cluster, 1));
 }

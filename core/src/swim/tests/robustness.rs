@@ -60,11 +60,7 @@ impl Target {
 
 fn hello(contact: &Contact) -> Bytes {
     let hello = Hello {
-        me: Record {
-            id: Id::new(contact),
-            refutation: 0,
-            condition: Condition::Alive,
-        },
+        me: Record { id: Id::new(contact), refutation: 0, condition: Condition::Alive },
         is_established: false,
         has_heard_you: false,
     };
@@ -74,16 +70,9 @@ fn hello(contact: &Contact) -> Bytes {
 #[test]
 fn arbitrary_and_damaged_packets_come_then_nothing_panics() {
     let (swim, packets) = linked_pair();
-    let target = RefCell::new(Target {
-        swim,
-        now: Timestamp(60_000_000),
-        peer: contact("node-1", 1001, "10.0.0.1:7000"),
-    });
-    let config = ProptestConfig {
-        failure_persistence: None,
-        cases: 3000,
-        ..ProptestConfig::default()
-    };
+    let target =
+        RefCell::new(Target { swim, now: Timestamp(60_000_000), peer: contact("node-1", 1001, "10.0.0.1:7000") });
+    let config = ProptestConfig { failure_persistence: None, cases: 3000, ..ProptestConfig::default() };
     proptest!(config, |(
         noise in vec(any::<u8>(), 0..200),
         choice in any::<proptest::sample::Index>(),
@@ -132,11 +121,8 @@ fn member_speaks_for_another_then_foca_never_hears_it() {
     let foreign: Vec<Bytes> = packets
         .into_iter()
         .filter(|bytes| match Message::decode(bytes) {
-            Some(Message::Foca(data)) => {
-                crate::swim::wire::FocaPacket::decode(&data).is_some_and(|packet| {
-                    packet.header.dst.node == me && packet.header.src.node.name.as_str() == "node-2"
-                })
-            }
+            Some(Message::Foca(data)) => crate::swim::wire::FocaPacket::decode(&data)
+                .is_some_and(|packet| packet.header.dst.node == me && packet.header.src.node.name.as_str() == "node-2"),
             _ => false,
         })
         .collect();
@@ -202,18 +188,8 @@ fn member_that_left_is_gossiped_alive_then_it_stays_gone() {
     cluster.input(2, SwimInput::Leave);
     cluster.run(ms(2000));
     cluster.log.clear();
-    let records = vec![Record {
-        id: Id {
-            bump: 7,
-            ..Id::new(&left)
-        },
-        refutation: 9,
-        condition: Condition::Alive,
-    }];
-    let stale = Message::State {
-        records,
-        wants_reply: false,
-    };
+    let records = vec![Record { id: Id { bump: 7, ..Id::new(&left) }, refutation: 9, condition: Condition::Alive }];
+    let stale = Message::State { records, wants_reply: false };
     let from = cluster.nodes[1].contact.node.clone();
     let bytes = stale.encode().expect("small");
     cluster.input(0, SwimInput::Packet { from, bytes });
@@ -229,15 +205,8 @@ fn member_that_is_down_is_gossiped_alive_then_it_stays_down() {
     cluster.run(ms(2000));
     cluster.log.clear();
     for refutation in [0, 9] {
-        let records = vec![Record {
-            id: Id::new(&dead),
-            refutation,
-            condition: Condition::Alive,
-        }];
-        let stale = Message::State {
-            records,
-            wants_reply: false,
-        };
+        let records = vec![Record { id: Id::new(&dead), refutation, condition: Condition::Alive }];
+        let stale = Message::State { records, wants_reply: false };
         let from = cluster.nodes[1].contact.node.clone();
         let bytes = stale.encode().expect("small");
         cluster.input(0, SwimInput::Packet { from, bytes });
@@ -253,22 +222,12 @@ fn thousands_of_dead_names_are_told_then_memory_and_packets_stay_bounded() {
     for batch in 0..40_u64 {
         let records = (0..200_u64)
             .map(|index| Record {
-                id: Id::new(&contact(
-                    &format!("pod-{batch}-{index}"),
-                    1,
-                    "10.1.1.1:7000",
-                )),
+                id: Id::new(&contact(&format!("pod-{batch}-{index}"), 1, "10.1.1.1:7000")),
                 refutation: 0,
-                condition: Condition::Down {
-                    evidence: Evidence::Suspected,
-                    age_secs: 60,
-                },
+                condition: Condition::Down { evidence: Evidence::Suspected, age_secs: 60 },
             })
             .collect();
-        let message = Message::State {
-            records,
-            wants_reply: true,
-        };
+        let message = Message::State { records, wants_reply: true };
         let bytes = message.encode().expect("below the limit");
         let from = from.clone();
         cluster.input(0, SwimInput::Packet { from, bytes });
@@ -276,52 +235,28 @@ fn thousands_of_dead_names_are_told_then_memory_and_packets_stay_bounded() {
     let swim = &cluster.nodes[0].swim;
     assert!(swim.departed.len() <= 1024);
     assert!(swim.foca.iter_membership_state().len() <= 1024 + 2);
-    assert!(
-        cluster
-            .packets
-            .iter()
-            .all(|bytes| bytes.len() <= MAX_MESSAGE_BYTES)
-    );
+    assert!(cluster.packets.iter().all(|bytes| bytes.len() <= MAX_MESSAGE_BYTES));
     cluster.run(ms(5000));
     cluster.assert_complete();
 }
 
 #[test]
 fn day_passes_after_a_death_then_it_is_forgotten() {
-    let setup = SwimSetup {
-        contact: contact("a", 1, "10.0.0.1:1"),
-        profile: Profile::wan(),
-        seed: 1,
-    };
+    let setup = SwimSetup { contact: contact("a", 1, "10.0.0.1:1"), profile: Profile::wan(), seed: 1 };
     let mut swim = Swim::new(Timestamp(0), setup);
     let mut effects = Vec::new();
     let peer = contact("b", 1, "10.0.0.2:1");
     swim.handle(Timestamp(1), SwimInput::LinkUp(peer.clone()), &mut effects);
     let bytes = hello(&peer);
     let from = peer.node.clone();
-    swim.handle(
-        Timestamp(2),
-        SwimInput::Packet { from, bytes },
-        &mut effects,
-    );
-    let welcome = Message::Welcome {
-        rank: 0,
-        view_hash: 0,
-    };
+    swim.handle(Timestamp(2), SwimInput::Packet { from, bytes }, &mut effects);
+    let welcome = Message::Welcome { rank: 0, view_hash: 0 };
     let bytes = welcome.encode().expect("small");
     let from = peer.node.clone();
-    swim.handle(
-        Timestamp(2),
-        SwimInput::Packet { from, bytes },
-        &mut effects,
-    );
+    swim.handle(Timestamp(2), SwimInput::Packet { from, bytes }, &mut effects);
     let node = peer.node.clone();
     let refused = true;
-    swim.handle(
-        Timestamp(3),
-        SwimInput::LinkDown { node, refused },
-        &mut effects,
-    );
+    swim.handle(Timestamp(3), SwimInput::LinkDown { node, refused }, &mut effects);
     assert!(effects.contains(&SwimEffect::Down(peer.node, Evidence::Refused)));
     assert_eq!(swim.departed.len(), 1);
     let day = Timestamp(24 * 60 * 60 * 1_000_000);

@@ -25,16 +25,8 @@ impl Soak {
 
     /// The latest process of a random name.
     fn pick(&mut self) -> Process {
-        let name = self.cluster.nodes[self.rng.random_range(0..NAMES_COUNT)]
-            .contact
-            .node
-            .name
-            .clone();
-        let latest = self
-            .cluster
-            .nodes
-            .iter()
-            .rposition(|node| node.contact.node.name == name);
+        let name = self.cluster.nodes[self.rng.random_range(0..NAMES_COUNT)].contact.node.name.clone();
+        let latest = self.cluster.nodes.iter().rposition(|node| node.contact.node.name == name);
         latest.expect("the name has a process")
     }
 
@@ -89,9 +81,8 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
         soak.cluster.heal();
         soak.cluster.loss_permille = 0;
         // A seed list would find nodes that started during the cut; here they dial once more.
-        let running: Vec<Process> = (0..soak.cluster.nodes.len())
-            .filter(|process| soak.cluster.nodes[*process].is_running)
-            .collect();
+        let running: Vec<Process> =
+            (0..soak.cluster.nodes.len()).filter(|process| soak.cluster.nodes[*process].is_running).collect();
         for pair in running.windows(2) {
             soak.cluster.dial(pair[0], pair[1]);
         }
@@ -103,16 +94,9 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
                     eprintln!(
                         "{i} {} up {:?} links {:?} finals {:?} id {:?} hl {} dl {} now {} leaving {} left {}",
                         n.contact.node,
-                        n.swim
-                            .members()
-                            .map(|c| c.node.to_string())
-                            .collect::<Vec<_>>(),
+                        n.swim.members().map(|c| c.node.to_string()).collect::<Vec<_>>(),
                         soak.cluster.peers(i),
-                        n.swim
-                            .finals
-                            .iter()
-                            .map(|(a, b)| format!("{a}:{:?}", b.0))
-                            .collect::<Vec<_>>(),
+                        n.swim.finals.iter().map(|(a, b)| format!("{a}:{:?}", b.0)).collect::<Vec<_>>(),
                         n.swim.foca.identity(),
                         n.swim.health(),
                         n.swim.next_deadline().0,
@@ -136,32 +120,18 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
                 }
             }
             for e in soak.cluster.log.iter().rev().take(40).rev() {
-                eprintln!(
-                    "  {} {} {:?}",
-                    (e.0.0 - soak.cluster.now.0.min(e.0.0)) / 1000,
-                    e.1,
-                    e.2
-                );
+                eprintln!("  {} {} {:?}", (e.0.0 - soak.cluster.now.0.min(e.0.0)) / 1000, e.1, e.2);
             }
-            for e in soak
-                .cluster
-                .log
-                .iter()
-                .filter(|e| matches!(e.2, SwimEffect::NameTaken { .. }))
-            {
+            for e in soak.cluster.log.iter().filter(|e| matches!(e.2, SwimEffect::NameTaken { .. })) {
                 eprintln!("TAKEN {:?}", e);
             }
             soak.cluster.assert_complete();
         }
-        let taken = soak
-            .cluster
-            .count(|_, effect| matches!(effect, SwimEffect::NameTaken { .. }));
+        let taken = soak.cluster.count(|_, effect| matches!(effect, SwimEffect::NameTaken { .. }));
         assert_eq!(taken, 0, "seed {seed}");
         soak.cluster.log.clear();
         soak.cluster.run(ms(20_000));
-        let changes = soak
-            .cluster
-            .count(|_, effect| matches!(effect, SwimEffect::Up(_) | SwimEffect::Down(..)));
+        let changes = soak.cluster.count(|_, effect| matches!(effect, SwimEffect::Up(_) | SwimEffect::Down(..)));
         assert_eq!(changes, 0, "seed {seed}: calm stays calm");
     }
 }

@@ -21,10 +21,14 @@ impl Invariant for Report {
         for child in &report.moved {
             moved(ghost, *process, *hub, child)?;
         }
-        let is_shutdown = ghost
-            .requests
-            .get(&(*process, *hub, *request))
-            .is_some_and(|open| matches!(open.command, Command::Shutdown(_)));
+        let Some(open) = ghost.requests.get(&(*process, *hub, *request)) else {
+            return Ok(());
+        };
+        // A node that was paused past its deadline has no time left to stop anything.
+        if ghost.process(*process).changed >= open.issued {
+            return Ok(());
+        }
+        let is_shutdown = matches!(open.command, Command::Shutdown(_));
         complete(ghost, *process, *hub, report, is_shutdown)
     }
 }
@@ -59,9 +63,10 @@ fn moved(ghost: &Ghost, process: ProcessId, hub: HubIndex, id: &ChildId) -> Chec
 
 /// Every child that still runs here is in the report.
 fn complete(ghost: &Ghost, process: ProcessId, hub: HubIndex, report: &DrainReport, is_shutdown: bool) -> Check {
+    // What hangs in host code cannot be stopped.
+    let is_idle = |run: &Run| run.stopping.is_none() && run.in_flight.is_none() && !run.has_exited;
     let runs_here = |child: &GhostChild| {
-        child.hub == hub
-            && child.live_runs().any(|run| run.process == process && run.stopping.is_none() && !run.has_exited)
+        child.hub == hub && child.live_runs().any(|run| run.process == process && is_idle(run))
     };
     for (index, child) in ghost.children.iter().enumerate() {
         if !runs_here(child) {

@@ -4,8 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use super::super::wire::{
-    self, GREETING_HEAD_BYTES, Greeting, GreetingHead, MESSAGE_HEAD_BYTES, NONCE_BYTES,
-    OFFER_BYTES, Offer, PROOF_BYTES,
+    self, GREETING_HEAD_BYTES, Greeting, GreetingHead, MESSAGE_HEAD_BYTES, NONCE_BYTES, OFFER_BYTES, Offer, PROOF_BYTES,
 };
 use crate::engine::Lane;
 use crate::net::conformance::{Node, PATIENCE, node};
@@ -32,20 +31,10 @@ pub(super) fn dial(at: &Node, name: &str, key_digits: [u8; 64]) -> TcpStream {
     let mut body = vec![0; head.body_bytes];
     stream.read_exact(&mut body).unwrap();
     theirs.extend(body);
-    let offer = Offer {
-        claim: Claim {
-            half: 77,
-            bound_to: 0,
-        },
-        received: 0,
-        lost_connection: 0,
-    }
-    .encode();
+    let offer = Offer { claim: Claim { half: 77, bound_to: 0 }, received: 0, lost_connection: 0 }.encode();
     let text = [b"process-hub proof 1", &[1u8][..], &ours, &theirs, &offer].concat();
     let proof = [&keys.prove(&text)[..], &offer].concat();
-    stream
-        .write_all(&wire::encode_message(wire::MESSAGE_PROOF, &proof))
-        .unwrap();
+    stream.write_all(&wire::encode_message(wire::MESSAGE_PROOF, &proof)).unwrap();
     let mut answer = [0; MESSAGE_HEAD_BYTES + PROOF_BYTES + OFFER_BYTES];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(answer[0], wire::MESSAGE_PROOF);

@@ -15,11 +15,7 @@ fn split_all(lane: Lane, bytes: &[u8]) -> Result<Vec<Frame>, Malformed> {
 }
 
 fn sample(seq: u64, payload: Vec<u8>) -> Numbered {
-    Numbered {
-        seq,
-        channel: hub("orders"),
-        bytes: payload.into(),
-    }
+    Numbered { seq, channel: hub("orders"), bytes: payload.into() }
 }
 
 #[test]
@@ -37,10 +33,7 @@ fn greeting_layout_is_the_documented_one() {
     expected.extend(b"\x02ab\x00\x03h:1");
     assert_eq!(greeting.encode(), expected);
     expected.extend(b"for later versions");
-    assert_eq!(
-        Greeting::decode(&expected[GREETING_HEAD_BYTES..]),
-        Ok(greeting)
-    );
+    assert_eq!(Greeting::decode(&expected[GREETING_HEAD_BYTES..]), Ok(greeting));
 }
 
 #[test]
@@ -59,10 +52,7 @@ fn frame_layout_is_the_documented_one() {
     assert_eq!(
         frames,
         [
-            Frame::Data {
-                acknowledged: 4,
-                frame: sample(3, b"xy".to_vec())
-            },
+            Frame::Data { acknowledged: 4, frame: sample(3, b"xy".to_vec()) },
             Frame::Swim("z".into()),
             Frame::Acknowledgement(5),
             Frame::Goodbye,
