@@ -131,6 +131,8 @@ pub(super) struct Membership {
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
+    /// Rises when this node was stalled: what members said before counts no more, they have to answer this number.
+    pub(super) generation: u64,
 }
 
 impl Membership {
@@ -161,11 +163,16 @@ impl Membership {
 
     /// Whether every member acts on our view and we know what it did before. See the module's doc.
     pub(super) fn compute_settled(&self, me: &NodeRef) -> bool {
+        let is_in_view = |node: &NodeRef| self.view.contains(node) || self.gone.contains_key(node);
+        if !self.peers.iter().all(|(node, peer)| !peer.is_member() || is_in_view(node)) {
+            return false;
+        }
         self.others(me).all(|node| {
             self.peers.get(node).is_some_and(|peer| {
                 peer.is_wanted_synced
                     && peer.status.as_ref().is_some_and(|status| {
                         status.view_hash == self.view.hash
+                            && status.heard_generation >= self.generation
                             && peer.known_seq >= status.seq
                             && status
                                 .departed

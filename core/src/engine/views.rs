@@ -65,6 +65,13 @@ impl Engine {
             departed: self.membership.departed.iter().map(|(node, seq)| (node.clone(), *seq)).collect(),
             term: self.term,
             clock: self.registry.clock(),
+            generation: self.membership.generation,
+            heard_generation: self
+                .membership
+                .peers
+                .get(to)
+                .and_then(|peer| peer.status.as_ref())
+                .map_or(0, |status| status.generation),
             wants_answer,
             started_ms: self.wall_ms,
         }
@@ -98,6 +105,15 @@ impl Engine {
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm_earlier(TimerKey::Sync, self.now + interval);
+    }
+
+    /// This node did not run for so long that it may have been declared dead: what it believes of the members may be
+    /// over, and it starts nothing before they have answered.
+    pub(super) fn stalled(&mut self) {
+        self.membership.generation += 1;
+        self.membership.is_settled = self.is_alone();
+        self.send_status_to_all(true);
+        self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
     }
 
     fn compare_with_unsynced(&mut self) {
@@ -160,6 +176,10 @@ impl Engine {
         }
         if is_new_info {
             self.view_changes();
+        }
+        if is_first && !self.membership.view.contains(from) {
+            // The view of this moment is over: nothing is started on it any more.
+            self.membership.is_settled = false;
         }
         if lacks_log {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
@@ -253,6 +273,7 @@ impl Engine {
             self.timers.disarm(&TimerKey::Pull(node.clone()));
         }
         if !is_changed {
+            self.check_settled();
             return;
         }
         for node in &added {
