@@ -24,7 +24,8 @@ impl Engine {
             return;
         }
         self.membership.gone.remove(&node);
-        self.membership.peers.entry(node.clone()).or_default();
+        self.membership.peers.entry(node.clone()).or_default().up_at = self.now;
+        self.membership.is_settled = false;
         self.send_status(&node, true);
         self.arm_heartbeat();
     }
@@ -90,6 +91,7 @@ impl Engine {
     }
 
     pub(super) fn heartbeat(&mut self) {
+        self.check_settled();
         let is_settled = self.membership.is_settled;
         let lacks_status = self.membership.peers.values().any(|peer| peer.status.is_none());
         self.send_status_to_all(!is_settled);
@@ -173,13 +175,10 @@ impl Engine {
         }
         if is_first {
             self.send_buckets(from);
+            self.membership.is_settled = false;
         }
         if is_new_info {
             self.view_changes();
-        }
-        if is_first && !self.membership.view.contains(from) {
-            // The view of this moment is over: nothing is started on it any more.
-            self.membership.is_settled = false;
         }
         if lacks_log {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
@@ -317,7 +316,7 @@ impl Engine {
 
     /// Notices when the view becomes settled: everything may act on it now.
     pub(super) fn check_settled(&mut self) {
-        if self.membership.is_settled || !self.membership.compute_settled(&self.me) {
+        if self.membership.is_settled || !self.membership.compute_settled(&self.me, self.now) {
             return;
         }
         self.membership.is_settled = true;
