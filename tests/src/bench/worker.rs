@@ -76,6 +76,7 @@ impl Node {
             "open" => self.open(order).map_err(|error| error.to_string()),
             "rss" => Ok(json!({ "bytes": resident_bytes()? })),
             "members" => wait_until(|| Ok(self.hub()?.nodes(true).len() == count)).map(|()| json!({})),
+            "warm_up" => warm_up(self.hub()?).map_err(|error| error.to_string()),
             "start" => start(self.hub()?, count),
             "stop" => stop(self.hub()?, count),
             "gone" => wait_until(|| Ok(self.hub()?.child_count() == 0)).map(|()| json!({})),
@@ -105,6 +106,14 @@ impl Node {
         self.hub = Some(hub);
         Ok(json!({ "address": address }))
     }
+}
+
+fn warm_up(hub: &Hub) -> Result<Value, Error> {
+    let id = format!("warm_up:{}", hub.node_name());
+    let options = StartOptions { timeout: PATIENCE, ..StartOptions::default() };
+    hub.start_child(ChildSpec::new(&id, KIND)?, options).wait()?;
+    hub.stop_child(&ChildId::new(id)?, PATIENCE).wait()?;
+    Ok(json!({}))
 }
 
 fn start(hub: &Hub, count: usize) -> Result<Value, String> {
