@@ -1,5 +1,11 @@
 //! What every transport does: one suite, run for each of them.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests of drivers: they wait with a deadline"
+)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

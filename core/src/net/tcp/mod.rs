@@ -9,6 +9,12 @@
 //! lanes. Both belong to the transport. Frames are written by the thread that sends them as long as the connection
 //! takes them.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads, tasks and clocks, and shares state with its callers"
+)]
+
 mod address;
 mod dial;
 mod half_open;

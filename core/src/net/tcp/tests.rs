@@ -429,15 +429,21 @@ fn connections_broken_then_the_session_goes_on_and_nobody_is_told() {
 }
 
 #[test]
-fn connection_breaks_before_the_goodbye_arrives_then_the_other_end_is_reset_and_links_anew() {
+fn connection_breaks_before_the_goodbye_then_the_other_end_is_told_of_the_end_or_of_a_reset() {
     let tcp = Tcp::new();
     let (a, b) = (tcp.start("a", 1, None), tcp.start("b", 2, None));
     link(&a, &b);
     (a.break_connections)(&b.node());
     a.transport.disconnect(&b.node());
     assert_eq!(a.next(), down(&b.node(), false));
-    assert_eq!(b.next(), TransportEvent::SessionReset { node: a.node() });
-    assert_eq!(a.next(), up(&b));
+    let told = b.next();
+    if told == down(&a.node(), false) {
+        // `a` had dialed again before it heard of the disconnect, so its goodbye passed.
+        link(&b, &a);
+    } else {
+        assert_eq!(told, TransportEvent::SessionReset { node: a.node() });
+        assert_eq!(a.next(), up(&b));
+    }
     a.send(&b.node(), Lane::Ctl, "x");
     assert_eq!(b.next_frame().2, "x");
 }
