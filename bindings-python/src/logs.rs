@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use tracing::field::{Field, Visit};
 use tracing::span;
@@ -27,10 +27,18 @@ struct Waiting {
     is_closed: bool,
 }
 
+/// With the locks of the standard library: those of parking_lot share a table, which another thread may have
+/// locked at a fork.
 #[derive(Default)]
 struct Buffer {
     waiting: Mutex<Waiting>,
     filled: Condvar,
+}
+
+impl Buffer {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Null until the first hub. Buffers are leaked, one per forked process: another thread may hold the lock of the
@@ -105,7 +113,7 @@ impl Subscriber for Bridge {
         let metadata = event.metadata();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let record = (python_level(metadata.level()), metadata.target().replace("::", "."), text.0, seconds);
-        let mut waiting = buffer.waiting.lock();
+        let mut waiting = buffer.lock();
         if waiting.records.len() >= MAX_WAITING_RECORDS {
             waiting.dropped += 1;
             return;
@@ -140,9 +148,10 @@ pub(crate) fn set_log_level(level: u8) {
 pub(crate) fn next_logs(py: Python<'_>, timeout_ms: u64) -> Option<(Vec<Record>, u64)> {
     let buffer = buffer()?;
     py.detach(|| {
-        let mut waiting = buffer.waiting.lock();
+        let mut waiting = buffer.lock();
         if waiting.records.is_empty() && !waiting.is_closed {
-            buffer.filled.wait_for(&mut waiting, Duration::from_millis(timeout_ms));
+            let waited = buffer.filled.wait_timeout(waiting, Duration::from_millis(timeout_ms));
+            waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         if waiting.records.is_empty() && waiting.is_closed {
             return None;
@@ -156,7 +165,7 @@ pub(crate) fn next_logs(py: Python<'_>, timeout_ms: u64) -> Option<(Vec<Record>,
 #[pyfunction]
 pub(crate) fn close_logs(py: Python<'_>) {
     if let Some(buffer) = buffer() {
-        py.detach(|| buffer.waiting.lock().is_closed = true);
+        py.detach(|| buffer.lock().is_closed = true);
         buffer.filled.notify_all();
     }
 }

@@ -116,12 +116,14 @@ impl Pool {
         if !state.busy.is_empty() {
             state.busy.remove(&worker);
         }
+        if state.leader == Some(worker) {
+            state.leader_busy = None;
+        }
+        if state.is_closed || self.needs_thread(&state) {
+            return false;
+        }
         match state.leader {
-            _ if state.is_closed => false,
-            Some(leader) if leader == worker => {
-                state.leader_busy = None;
-                true
-            }
+            Some(leader) if leader == worker => true,
             Some(_) => state.is_spread(),
             None => {
                 state.leader = Some(worker);
@@ -141,8 +143,7 @@ impl Pool {
                 state.leader = Some(worker);
             }
             if state.leader == Some(worker) || state.is_spread() {
-                let is_last = state.idle_threads() <= 1;
-                if is_last && self.may_add(&state) && self.has_free_slot(&state) {
+                if self.needs_thread(&state) {
                     return Turn::AddThread;
                 }
                 return Turn::Pull;
@@ -155,6 +156,11 @@ impl Pool {
             }
             state.standing_by -= 1;
         }
+    }
+
+    /// Whether the last idle thread asks, so that nobody would stand by when it runs a callback.
+    fn needs_thread(&self, state: &State) -> bool {
+        state.idle_threads() <= 1 && self.may_add(state) && self.has_free_slot(state)
     }
 
     fn may_add(&self, state: &State) -> bool {
@@ -279,7 +285,7 @@ mod tests {
     #[test]
     fn leader_done_with_a_call_then_pulls_again_without_blocking() {
         let pool = pool(2);
-        let worker = pool.add_thread();
+        let (worker, _) = (pool.add_thread(), pool.add_thread());
         assert!(pool.resume(worker));
         pool.begin(worker, FAR);
         assert!(pool.resume(worker));
@@ -289,6 +295,7 @@ mod tests {
     fn only_thread_then_asks_for_another() {
         let pool = pool(2);
         let worker = pool.add_thread();
+        assert!(!pool.resume(worker));
         assert_eq!(pool.wait(worker), Turn::AddThread);
     }
 

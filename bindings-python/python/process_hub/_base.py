@@ -126,8 +126,12 @@ class BaseHub:
                 "profile": profile,
             }
         )
-        if node is None or own_node:
+        if node is None:
             config["node"] = own_node
+        elif own_node:
+            message = "`node` is given, so these options belong to it"
+            given = ", ".join(sorted(own_node))
+            raise InvalidArgumentError(f"{message}: {given}", operation="start")
         self._prepare(config, kinds, node, hooks)
 
     @classmethod
@@ -182,6 +186,7 @@ class BaseHub:
     # --- starting and ending ---------------------------------------------------
 
     def _start_native(self) -> None:
+        process.check_start()
         with self._lock:
             if self._state != "made":
                 message = f"the hub was {self._state} before; make another one"

@@ -10,6 +10,7 @@ from weakref import WeakSet
 
 from process_hub import _native
 from process_hub._logging import LogForwarder
+from process_hub.errors import ForkedError
 
 EXIT_TIMEOUT_SECONDS = 10.0
 """How long hubs that were left open may take to leave at exit."""
@@ -30,6 +31,21 @@ class _Process:
         self._open: WeakSet[Closable] = WeakSet()
         self._logs: LogForwarder | None = None
         self._is_prepared = False
+        self._is_copy = False
+
+    def check_start(self) -> None:
+        """Refuse to start in a process forked from one whose hubs were running.
+
+        What other threads were in the middle of at the fork stays so for ever, and the
+        core needs some of it.
+        """
+        if self._is_copy:
+            message = (
+                "this process was forked from one with a running hub: start hubs after "
+                "the fork only, or use the `spawn` or `forkserver` start method of "
+                "multiprocessing"
+            )
+            raise ForkedError(message, operation="start")
 
     def opened(self, hub: Closable) -> None:
         """Take note of a hub that starts."""
@@ -41,6 +57,7 @@ class _Process:
             if self._logs is None:
                 self._logs = LogForwarder()
                 self._logs.start()
+            self._logs.set_level()
             self._open.add(hub)
 
     def closed(self, hub: Closable) -> None:
@@ -58,6 +75,7 @@ class _Process:
         # Other threads may have held any lock at the fork, so none is taken; nothing
         # of the parent's hubs is touched.
         _native.mark_forked()
+        self._is_copy = self._is_copy or len(self._open) > 0
         self._lock = threading.Lock()
         self._open = WeakSet()
         self._logs = None

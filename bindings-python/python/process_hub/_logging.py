@@ -22,7 +22,6 @@ class LogForwarder:
 
     def start(self) -> None:
         """Start to forward."""
-        self._set_level()
         self._thread.start()
 
     def close(self) -> None:
@@ -30,7 +29,8 @@ class LogForwarder:
         _native.close_logs()
         self._thread.join(1.0)
 
-    def _set_level(self) -> None:
+    def set_level(self) -> None:
+        """Record from the logger's present level on."""
         _native.set_log_level(min(_LOGGER.getEffectiveLevel(), 255))
 
     def _forward(self) -> None:
@@ -43,7 +43,7 @@ class LogForwarder:
                 self._emit(level, name, message, seconds)
             if dropped:
                 _LOGGER.warning("%d log records of the core were dropped", dropped)
-            self._set_level()
+            self.set_level()
 
     @staticmethod
     def _emit(level: int, name: str, message: str, seconds: float) -> None:

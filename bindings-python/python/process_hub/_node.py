@@ -65,6 +65,7 @@ class Node:
         if self._native is not None:
             message = "the node was started before; make another one"
             raise InvalidArgumentError(message, operation="start_node")
+        process.check_start()
         profile = None if self._profile is None else json.dumps(self._profile)
         self._native = NativeNode(json.dumps(self._config), profile)
         process.opened(self)

@@ -56,7 +56,7 @@ impl Engine {
             retained_until: (!retention.is_zero()).then_some(self.now + retention),
             after,
         };
-        let limit = ending.shutdown.max(retention);
+        let limit = if retention.is_zero() { ending.shutdown } else { retention };
         self.instances.insert(instance, child.clone());
         self.endings.insert(instance, ending);
         if body.is_some() {

@@ -111,7 +111,7 @@ impl Engine {
             match self.membership.peers.get(&to) {
                 Some(peer) => peer.known_seq,
                 // Not a member: its last word decides, and the giver's stands for it.
-                None => self.membership.departed.get(&to).copied().unwrap_or(0),
+                None => self.membership.heard.get(&to).copied().unwrap_or(0),
             }
         };
         let is_member = to == self.me || self.membership.peers.contains_key(&to);

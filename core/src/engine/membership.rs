@@ -59,6 +59,9 @@ impl Peer {
     }
 }
 
+/// Gone nodes of which it is remembered how far their logs are known.
+const MAX_HEARD: usize = 1024;
+
 /// One node in the view.
 #[derive(Clone, Debug)]
 pub(super) struct ViewMember {
@@ -123,6 +126,8 @@ pub(super) struct Membership {
     pub(super) view: View,
     /// Gone members whose children are not all adopted, and how far we have their logs.
     pub(super) departed: BTreeMap<NodeRef, u64>,
+    /// How far we heard the logs of nodes that are gone, also of those with nothing left to adopt.
+    pub(super) heard: BTreeMap<NodeRef, u64>,
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
@@ -138,6 +143,22 @@ impl Membership {
         self.peers.get(node).filter(|peer| peer.is_member())
     }
 
+    /// Whether the last words of a gone node are known here as far as that.
+    pub(super) fn has_heard(&self, gone: &NodeRef, seq: u64) -> bool {
+        self.view.contains(gone) || self.heard.get(gone).is_some_and(|known| *known >= seq)
+    }
+
+    /// Notes how far the log of a gone node is known.
+    pub(super) fn hear(&mut self, gone: &NodeRef, seq: u64) {
+        while self.heard.len() >= MAX_HEARD
+            && let Some(oldest) = self.heard.keys().min_by_key(|node| node.incarnation).cloned()
+        {
+            self.heard.remove(&oldest);
+        }
+        let known = self.heard.entry(gone.clone()).or_default();
+        *known = seq.max(*known);
+    }
+
     /// Whether every member acts on our view and we know what it did before. See the module's doc.
     pub(super) fn compute_settled(&self, me: &NodeRef) -> bool {
         self.others(me).all(|node| {
@@ -149,7 +170,7 @@ impl Membership {
                             && status
                                 .departed
                                 .iter()
-                                .all(|(gone, seq)| self.departed.get(gone).is_none_or(|known| known >= seq))
+                                .all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
                     })
             })
         })

@@ -290,7 +290,7 @@ impl Engine {
             Message::Snapshot { seq, piece, pieces, entries } => {
                 self.snapshot_received(from, seq, piece, pieces, entries);
             }
-            Message::PullDeparted(node, seq) => self.pull_departed_received(from, &node, seq),
+            Message::PullDeparted(node) => self.pull_departed_received(from, &node),
             Message::Departed { node, seq, rows } => self.departed_received(&node, seq, rows),
             Message::WantedBuckets(buckets) => self.buckets_received(from, &buckets),
             Message::WantedPush { buckets, entries, wants_answer } => {

@@ -211,12 +211,14 @@ impl Engine {
         }
     }
 
-    /// R15: a start nobody can carry out fails and wants nothing; but who is there must be known first.
+    /// R15: a start nobody can carry out fails and wants nothing; but who is there must be known first, and a
+    /// kind registered just before counts.
     fn fail_unplaced(&mut self, id: u64, unplaced: Vec<Arc<ChildSpec>>) {
         if unplaced.is_empty() {
             return;
         }
-        if !self.membership.is_settled {
+        let is_view_changing = self.timers.is_armed(&TimerKey::ViewChange);
+        if !self.membership.is_settled || is_view_changing {
             self.timers.arm_earlier(TimerKey::RequestRetry(id), self.now + PLAN_AGAIN);
             return;
         }

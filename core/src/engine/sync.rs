@@ -178,17 +178,10 @@ impl Engine {
     }
 
     /// A member knows more of a gone one's log than we do.
-    pub(super) fn pull_departed(&mut self, from: &NodeRef, gone: &NodeRef, known: u64) {
-        self.send_ctl(from, &Message::PullDeparted(gone.clone(), known));
-    }
-
-    pub(super) fn pull_departed_received(&mut self, from: &NodeRef, gone: &NodeRef, known: u64) {
+    pub(super) fn pull_departed_received(&mut self, from: &NodeRef, gone: &NodeRef) {
         let Some(&seq) = self.membership.departed.get(gone) else {
             return;
         };
-        if seq <= known {
-            return;
-        }
         let rows: Vec<(ChildId, InstanceRow)> = self
             .registry
             .iter()
@@ -201,10 +194,11 @@ impl Engine {
     }
 
     pub(super) fn departed_received(&mut self, gone: &NodeRef, seq: u64, rows: Vec<(ChildId, InstanceRow)>) {
-        match self.membership.departed.get_mut(gone) {
-            Some(known) if *known < seq => *known = seq,
-            Some(_) | None => return,
+        if *gone == self.me || self.membership.has_heard(gone, seq) {
+            return;
         }
+        self.membership.hear(gone, seq);
+        self.membership.departed.insert(gone.clone(), seq);
         for (child, row) in rows {
             self.note_epoch(row.token.epoch);
             let entry = self.registry.entry(&child);
@@ -248,6 +242,7 @@ impl Engine {
             is_remembered |= entry.holders.iter().any(|holder| holder.node == *node);
             self.row_changed(&child);
         }
+        self.membership.hear(node, known_seq);
         if is_remembered {
             self.membership.departed.insert(node.clone(), known_seq);
         }

@@ -163,9 +163,8 @@ impl Engine {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
         }
         for (gone, seq) in departed {
-            if self.membership.departed.get(&gone).is_some_and(|known| *known < seq) {
-                let known = self.membership.departed.get(&gone).copied().unwrap_or(0);
-                self.pull_departed(from, &gone, known);
+            if gone != self.me && !self.membership.has_heard(&gone, seq) {
+                self.send_ctl(from, &Message::PullDeparted(gone));
             }
         }
         if agrees && !had_agreed {
@@ -256,6 +255,7 @@ impl Engine {
         }
         for node in &added {
             self.membership.departed.remove(node);
+            self.membership.heard.remove(node);
         }
         self.tell_view("post", &removed, &added);
         self.send_status_to_all(true);

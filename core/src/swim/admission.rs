@@ -15,10 +15,13 @@ use super::timers::Due;
 use super::wire::{Hello, Message};
 use super::{Evidence, Step, Swim, SwimEffect};
 use crate::ids::{Contact, NodeRef};
+use crate::time::Timestamp;
 
 /// Pause before hello is said again; doubles up to [`LONGEST_HELLO_PAUSE`].
 pub(super) const FIRST_HELLO_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_HELLO_PAUSE: Duration = Duration::from_secs(8);
+/// A refused node has this long to hear so: a transport may drop what is queued when a link is closed.
+const CLOSE_AFTER: Duration = Duration::from_millis(200);
 /// How long the holder of a name has to answer (R13).
 const NAME_CHECK: Duration = Duration::from_millis(300);
 /// Probes within that time.
@@ -29,17 +32,34 @@ pub(super) enum Admission {
     /// It did not say hello yet.
     Unknown,
     /// Another incarnation holds its name; that one is being asked.
-    Checking(NameCheck),
+    Checking(Box<NameCheck>),
     /// It is, or was, a member.
     Accepted,
+    /// It was told that its name is taken; the link is about to be closed.
+    Refused,
 }
 
 /// A question to the holder of a name.
 pub(super) struct NameCheck {
     nonce: u64,
-    holder: NodeRef,
+    holder: Id,
+    /// The node at the other end of this link.
     newcomer: Record,
     probes_left: u32,
+    since: Timestamp,
+    /// The newcomer is a member, and this record of a later holder came by hearsay. True after most restarts;
+    /// stale where a clock was set back.
+    hearsay: Option<Record>,
+}
+
+impl Admission {
+    pub(super) const fn is_accepted(&self) -> bool {
+        match self {
+            Self::Accepted => true,
+            Self::Checking(check) => check.hearsay.is_some(),
+            Self::Unknown | Self::Refused => false,
+        }
+    }
 }
 
 impl Swim {
@@ -75,8 +95,10 @@ impl Swim {
             self.tell_leave(from, step);
             return;
         }
-        let is_welcomed = self.links.get(from).is_some_and(|link| link.is_welcomed);
-        if is_welcomed && !has_heard_you && !self.is_going() {
+        let Some(link) = self.links.get(from).filter(|link| !matches!(link.admission, Admission::Refused)) else {
+            return;
+        };
+        if link.is_welcomed && !has_heard_you && !self.is_going() {
             // Its end of the link began anew, ours did not.
             self.say_hello(from, step);
         }
@@ -129,7 +151,7 @@ impl Swim {
             .filter(|holder| holder.node != node && Some(&holder.node) != asked);
         match holder {
             Some(holder) if !self.is_surely_gone(&holder, &newcomer.id) => {
-                self.start_name_check(holder.node, newcomer, step);
+                self.start_name_check(holder, newcomer, None, step);
             }
             Some(_) | None => self.accept(newcomer, 0, step),
         }
@@ -140,11 +162,34 @@ impl Swim {
         !self.links.contains_key(&holder.node) && holder.address == newcomer.address
     }
 
-    fn start_name_check(&mut self, holder: NodeRef, newcomer: Record, step: &mut Step<'_>) {
+    /// A linked member is said to be replaced. If the other one answers it is so; if only the linked one does,
+    /// it keeps the name. Returns whether the record may be applied at once.
+    pub(super) fn is_hearsay_settled(&mut self, known: &Member<Id>, record: &Record, step: &mut Step<'_>) -> bool {
+        let node = &known.id().node;
+        match self.links.get(node).map(|link| &link.admission) {
+            None | Some(Admission::Unknown | Admission::Refused) => true,
+            Some(Admission::Checking(_)) => false,
+            Some(Admission::Accepted) => {
+                let holder = record.id.clone();
+                self.remind(node, step);
+                self.start_name_check(holder, Record::of(known), Some(record.clone()), step);
+                false
+            }
+        }
+    }
+
+    fn start_name_check(&mut self, holder: Id, newcomer: Record, hearsay: Option<Record>, step: &mut Step<'_>) {
         let node = newcomer.id.node.clone();
         let nonce = self.next_nonce();
         if let Some(link) = self.links.get_mut(&node) {
-            link.admission = Admission::Checking(NameCheck { nonce, holder, newcomer, probes_left: NAME_PROBES_COUNT });
+            link.admission = Admission::Checking(Box::new(NameCheck {
+                nonce,
+                holder,
+                newcomer,
+                probes_left: NAME_PROBES_COUNT,
+                since: step.now,
+                hearsay,
+            }));
             self.step_name_check(&node, nonce, step);
         }
     }
@@ -156,12 +201,13 @@ impl Swim {
         if check.nonce != nonce {
             return;
         }
-        let holder = check.holder.clone();
+        let holder = check.holder.node.clone();
+        let is_member_asked_too = check.hearsay.is_some();
         if check.probes_left > 0 {
             check.probes_left -= 1;
             let pause = NAME_CHECK / NAME_PROBES_COUNT;
             self.timers.add(step.now + pause, Due::NameCheck(node.clone(), nonce));
-            if self.ask_widely(&holder, nonce, step) {
+            if self.ask_widely(&holder, nonce, step) || is_member_asked_too {
                 return;
             }
         }
@@ -170,22 +216,40 @@ impl Swim {
 
     /// The holder did not answer, or is gone.
     fn end_name_check(&mut self, node: &NodeRef, step: &mut Step<'_>) {
-        if let Some(link) = self.links.get_mut(node)
-            && let Admission::Checking(check) = std::mem::replace(&mut link.admission, Admission::Unknown)
-        {
-            self.admit(check.newcomer, Some(&check.holder), step);
+        let Some(link) = self.links.get_mut(node) else {
+            return;
+        };
+        let last_heard = link.last_heard;
+        let check = match std::mem::replace(&mut link.admission, Admission::Unknown) {
+            Admission::Checking(check) => check,
+            other @ (Admission::Unknown | Admission::Accepted | Admission::Refused) => {
+                link.admission = other;
+                return;
+            }
+        };
+        match check.hearsay {
+            None => self.admit(check.newcomer, Some(&check.holder.node), step),
+            Some(_) if last_heard > check.since => {
+                let rank = check.holder.rank.saturating_add(1);
+                self.accept(check.newcomer, rank, step);
+            }
+            Some(record) => {
+                link.admission = Admission::Accepted;
+                self.apply(record.into_member(), true, step);
+            }
         }
     }
 
     /// An answer came: if the holder of a name was asked, the name is taken.
     pub(super) fn name_is_alive(&mut self, holder: &NodeRef, nonce: u64, step: &mut Step<'_>) {
-        let newcomer = self.links.iter().find_map(|(node, link)| {
-            let is_asked = matches!(&link.admission,
-                Admission::Checking(check) if check.nonce == nonce && check.holder == *holder);
-            is_asked.then(|| node.clone())
+        let newcomer = self.links.iter().find_map(|(node, link)| match &link.admission {
+            Admission::Checking(check) if check.nonce == nonce && check.holder.node == *holder => {
+                let is_valid = check.hearsay.is_some() || self.is_up(holder);
+                is_valid.then(|| (node.clone(), check.holder.contact()))
+            }
+            Admission::Checking(_) | Admission::Unknown | Admission::Accepted | Admission::Refused => None,
         });
-        let by = self.known_active(holder).map(|member| member.id().contact());
-        if let (Some(newcomer), Some(by)) = (newcomer, by) {
+        if let Some((newcomer, by)) = newcomer {
             self.refuse(&newcomer, by, step);
         }
     }
@@ -197,11 +261,11 @@ impl Swim {
             .links
             .iter()
             .filter_map(|(node, link)| match &link.admission {
-                Admission::Checking(check) if check.holder == *holder => {
+                Admission::Checking(check) if check.holder.node == *holder && check.hearsay.is_none() => {
                     let is_over = known.as_ref().is_none_or(|id| self.is_surely_gone(id, &check.newcomer.id));
                     is_over.then(|| node.clone())
                 }
-                Admission::Checking(_) | Admission::Unknown | Admission::Accepted => None,
+                Admission::Checking(_) | Admission::Unknown | Admission::Accepted | Admission::Refused => None,
             })
             .collect();
         for node in waiting {
@@ -236,10 +300,22 @@ impl Swim {
         }
     }
 
-    /// Tells a node that its name is taken and closes the link.
+    /// Tells a node that its name is taken, and closes the link when it had time to hear that.
     pub(super) fn refuse(&mut self, node: &NodeRef, by: Contact, step: &mut Step<'_>) {
-        if self.links.contains_key(node) {
-            self.send(node, &Message::Taken { by }, step);
+        let Some(link) = self.links.get_mut(node) else {
+            return;
+        };
+        if matches!(link.admission, Admission::Refused) {
+            return;
+        }
+        link.admission = Admission::Refused;
+        let close = Due::Close(node.clone(), link.session);
+        self.timers.add(step.now + CLOSE_AFTER, close);
+        self.send(node, &Message::Taken { by }, step);
+    }
+
+    pub(super) fn close_link(&mut self, node: &NodeRef, session: u64, step: &mut Step<'_>) {
+        if self.links.get(node).is_some_and(|link| link.session == session) {
             self.links.remove(node);
             step.effects.push(SwimEffect::Disconnect(node.clone()));
         }

@@ -8,6 +8,7 @@ use super::admission::Admission;
 use super::timers::Due;
 use super::{Evidence, Step, Swim, SwimEffect};
 use crate::ids::{Contact, NodeRef};
+use crate::time::Timestamp;
 
 /// Of two nodes that learn of each other the smaller dials; the other one after this time.
 const LARGER_DIALS_AFTER: Duration = Duration::from_millis(500);
@@ -20,6 +21,7 @@ pub(super) struct Link {
     /// Told from timers of an earlier link by this.
     pub(super) session: u64,
     pub(super) admission: Admission,
+    pub(super) last_heard: Timestamp,
     /// The other end accepted this node.
     pub(super) is_welcomed: bool,
     /// What the last hello on this link said of this node.
@@ -29,7 +31,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) const fn is_accepted(&self) -> bool {
-        matches!(self.admission, Admission::Accepted)
+        self.admission.is_accepted()
     }
 }
 
@@ -45,6 +47,7 @@ impl Swim {
             address,
             session,
             admission: Admission::Unknown,
+            last_heard: step.now,
             is_welcomed: false,
             told_established: false,
             next_hello_after: super::admission::FIRST_HELLO_PAUSE,

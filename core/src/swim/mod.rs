@@ -101,7 +101,7 @@ pub enum SwimEffect {
     },
     /// A link to this node is wanted.
     Connect(Contact),
-    /// Close the link to this node, after the packets before this effect were sent.
+    /// Close the link to this node.
     Disconnect(NodeRef),
     /// This node is a member. Comes only after [`SwimEffect::Welcome`].
     Up(Contact),
@@ -244,6 +244,7 @@ impl Swim {
             Due::Suspicion(name, number) => self.step_suspicion(&name, number, step),
             Due::NameCheck(newcomer, nonce) => self.step_name_check(&newcomer, nonce, step),
             Due::Hello(peer, session) => self.repeat_hello(&peer, session, step),
+            Due::Close(node, session) => self.close_link(&node, session, step),
             Due::Dial(node) => self.dial_member(&node, step),
             Due::Leave => self.step_leave(step),
             Due::Sync => self.sync(step),
@@ -251,10 +252,11 @@ impl Swim {
     }
 
     fn packet(&mut self, from: &NodeRef, bytes: &[u8], step: &mut Step<'_>) {
-        let Some(link) = self.links.get(from) else {
+        let Some(link) = self.links.get_mut(from) else {
             self.rejected_packets_count += 1;
             return;
         };
+        link.last_heard = step.now;
         let is_member_link = link.is_accepted() && self.final_evidence(from).is_none();
         let Some(message) = Message::decode(bytes) else {
             self.rejected_packets_count += 1;

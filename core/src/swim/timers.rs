@@ -19,6 +19,8 @@ pub(super) enum Due {
     NameCheck(NodeRef, u64),
     /// Say hello again on this link, unless its other end welcomed us.
     Hello(NodeRef, u64),
+    /// Close the link to a refused node.
+    Close(NodeRef, u64),
     /// A link to this member is wanted if there is none yet.
     Dial(NodeRef),
     /// The next step of our leave.

@@ -42,6 +42,13 @@ impl Swim {
                 match known {
                     Some(known) if known.id().win_addr_conflict(&record.id) => None,
                     None if self.foca.iter_membership_state().len() >= MAX_KNOWN => None,
+                    Some(known)
+                        if known.id().node != node
+                            && known.state() != State::Down
+                            && !self.is_hearsay_settled(&known, &record, step) =>
+                    {
+                        None
+                    }
                     Some(_) | None => Some(record.into_member()),
                 }
             }

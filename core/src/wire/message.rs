@@ -204,8 +204,8 @@ pub(crate) enum Message {
         /// Rows and wanted entries.
         entries: Vec<LogEntry>,
     },
-    /// The log of a gone member is wanted, beyond this entry.
-    PullDeparted(NodeRef, u64),
+    /// The last words of a gone member are wanted.
+    PullDeparted(NodeRef),
     /// What the sender knows of a gone member's instances.
     Departed {
         /// The gone member.

@@ -303,13 +303,9 @@ impl Cluster {
                 return;
             }
             SwimEffect::Disconnect(node) => {
+                // What is on its way is lost.
                 if let Some(peer) = self.process_of(node) {
-                    // The packets before it still arrive.
-                    let at = self.now + ms(5);
-                    let down = |node: &NodeRef| SwimInput::LinkDown { node: node.clone(), refused: false };
-                    let me = self.nodes[process].contact.node.clone();
-                    self.push(at, peer, Event::Input(down(&me)));
-                    self.push(at, process, Event::Input(down(node)));
+                    self.break_link(process, peer, false);
                 }
             }
             SwimEffect::Up(contact) => {

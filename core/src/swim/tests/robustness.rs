@@ -273,3 +273,38 @@ fn day_passes_after_a_death_then_it_is_forgotten() {
     assert_eq!(swim.departed.len(), 0);
     assert_eq!(swim.foca.iter_membership_state().len(), 0);
 }
+
+#[test]
+fn later_incarnation_that_does_not_live_is_gossiped_then_the_living_member_keeps_its_name() {
+    for condition in [Condition::Alive, Condition::Down { evidence: Evidence::Suspected, age_secs: 1 }] {
+        let mut cluster = Cluster::settled(3, 37);
+        let records =
+            vec![Record { id: Id::new(&contact("node-1", 5000, "10.0.0.77:7000")), refutation: 0, condition }];
+        let stale = Message::State { records, wants_reply: false };
+        let from = cluster.nodes[2].contact.node.clone();
+        let bytes = stale.encode().expect("small");
+        cluster.input(0, SwimInput::Packet { from, bytes });
+        cluster.run(ms(5000));
+        assert_eq!(cluster.log, []);
+        assert!(cluster.nodes[1].swim.foca.identity().rank > 5000);
+    }
+}
+
+#[test]
+fn name_of_a_member_that_left_is_heard_down_again_then_only_the_first_one_left() {
+    let mut cluster = Cluster::settled(3, 38);
+    cluster.input(2, SwimInput::Leave);
+    cluster.run(ms(2000));
+    let later = contact("node-2", 5000, "10.0.0.2:7000");
+    let records = vec![Record {
+        id: Id::new(&later),
+        refutation: 0,
+        condition: Condition::Down { evidence: Evidence::Suspected, age_secs: 1 },
+    }];
+    let message = Message::State { records, wants_reply: true };
+    let from = cluster.nodes[1].contact.node.clone();
+    let bytes = message.encode().expect("small");
+    cluster.input(0, SwimInput::Packet { from, bytes });
+    cluster.run(ms(5000));
+    assert_eq!(cluster.nodes[1].swim.final_evidence(&later.node), None);
+}

@@ -7,6 +7,7 @@ use super::harness::{Cluster, Process, ms};
 use crate::swim::{SwimEffect, SwimInput};
 
 const NAMES_COUNT: usize = 6;
+const SEEDS_COUNT: u64 = 60;
 
 struct Soak {
     cluster: Cluster,
@@ -71,7 +72,7 @@ impl Soak {
 
 #[test]
 fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken() {
-    for seed in 0..1200 {
+    for seed in 0..SEEDS_COUNT {
         let mut soak = Soak::new(seed);
         for _ in 0..60 {
             soak.disturb();
@@ -86,47 +87,10 @@ fn random_faults_for_a_minute_and_then_calm_then_all_agree_and_no_name_was_taken
         for pair in running.windows(2) {
             soak.cluster.dial(pair[0], pair[1]);
         }
+        // The last stall lasts at most three seconds.
+        soak.cluster.run(ms(4000));
         let calm = soak.cluster.run_until(ms(20_000), Cluster::is_complete);
-        if calm.is_none() {
-            eprintln!("SEED {seed}");
-            for (i, n) in soak.cluster.nodes.iter().enumerate() {
-                if n.is_running {
-                    eprintln!(
-                        "{i} {} up {:?} links {:?} finals {:?} id {:?} hl {} dl {} now {} leaving {} left {}",
-                        n.contact.node,
-                        n.swim.members().map(|c| c.node.to_string()).collect::<Vec<_>>(),
-                        soak.cluster.peers(i),
-                        n.swim.finals.iter().map(|(a, b)| format!("{a}:{:?}", b.0)).collect::<Vec<_>>(),
-                        n.swim.foca.identity(),
-                        n.swim.health(),
-                        n.swim.next_deadline().0,
-                        soak.cluster.now.0,
-                        n.swim.leaving.is_some(),
-                        n.swim.has_left
-                    );
-                    for (k, l) in &n.swim.links {
-                        eprintln!("    {k} acc {} wel {}", l.is_accepted(), l.is_welcomed);
-                    }
-                    for m in n.swim.foca.iter_membership_state() {
-                        eprintln!(
-                            "    foca {} r{} b{} {:?} {}",
-                            m.id().node,
-                            m.id().rank,
-                            m.id().bump,
-                            m.state(),
-                            m.incarnation()
-                        );
-                    }
-                }
-            }
-            for e in soak.cluster.log.iter().rev().take(40).rev() {
-                eprintln!("  {} {} {:?}", (e.0.0 - soak.cluster.now.0.min(e.0.0)) / 1000, e.1, e.2);
-            }
-            for e in soak.cluster.log.iter().filter(|e| matches!(e.2, SwimEffect::NameTaken { .. })) {
-                eprintln!("TAKEN {:?}", e);
-            }
-            soak.cluster.assert_complete();
-        }
+        assert!(calm.is_some(), "seed {seed}: they do not agree");
         let taken = soak.cluster.count(|_, effect| matches!(effect, SwimEffect::NameTaken { .. }));
         assert_eq!(taken, 0, "seed {seed}");
         soak.cluster.log.clear();
