@@ -5,6 +5,7 @@
     clippy::disallowed_types,
     reason = "tests of drivers: they wait with a deadline"
 )]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
 
 use std::path::PathBuf;
 use std::sync::Arc;

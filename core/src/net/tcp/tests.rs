@@ -1,5 +1,7 @@
 //! What only the TCP transport has: authentication, strangers at the port, lanes, reconnects.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
