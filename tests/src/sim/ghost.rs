@@ -220,6 +220,8 @@ pub(crate) struct Ghost {
     /// How often an instance was started or stopped.
     pub(crate) motions: u64,
     pub(crate) settle_us: u64,
+    /// Wall clocks differ so much that the later of two writes may count as the earlier.
+    pub(crate) has_skew: bool,
 }
 
 impl Ghost {
