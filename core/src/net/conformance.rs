@@ -1,10 +1,6 @@
 //! What every transport does: one suite, run for each of them.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests of drivers: they wait with a deadline"
-)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of drivers: they wait with a deadline")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
 
 use std::path::PathBuf;
