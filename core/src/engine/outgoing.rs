@@ -214,9 +214,10 @@ impl Engine {
         if was_move {
             self.counters.handovers_aborted += 1;
             let from = self.me.name.clone();
-            self.fire(HookName::HandoverFailed, || {
-                serde_json::json!({"child_id": child, "from": from, "to": target.name, "why": why})
-            });
+            self.fire(
+                HookName::HandoverFailed,
+                || serde_json::json!({"child_id": child, "from": from, "to": target.name, "why": why}),
+            );
             self.send_step(child);
         } else {
             self.timers.arm(TimerKey::Move(child.clone()), now + STEP_AGAIN * 2);

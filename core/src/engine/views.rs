@@ -24,7 +24,8 @@ impl Engine {
             return;
         }
         self.membership.gone.remove(&node);
-        self.membership.peers.entry(node.clone()).or_default();
+        self.membership.peers.entry(node.clone()).or_default().up_at = self.now;
+        self.membership.is_settled = false;
         self.send_status(&node, true);
         self.arm_heartbeat();
     }
@@ -83,6 +84,7 @@ impl Engine {
     }
 
     pub(super) fn heartbeat(&mut self) {
+        self.check_settled();
         let is_settled = self.membership.is_settled;
         let lacks_status = self.membership.peers.values().any(|peer| peer.status.is_none());
         self.send_status_to_all(!is_settled);
@@ -157,6 +159,9 @@ impl Engine {
         }
         if is_first {
             self.send_buckets(from);
+        }
+        if is_first {
+            self.membership.is_settled = false;
         }
         if is_new_info {
             self.view_changes();
@@ -296,7 +301,7 @@ impl Engine {
 
     /// Notices when the view becomes settled: everything may act on it now.
     pub(super) fn check_settled(&mut self) {
-        if self.membership.is_settled || !self.membership.compute_settled(&self.me) {
+        if self.membership.is_settled || !self.membership.compute_settled(&self.me, self.now) {
             return;
         }
         self.membership.is_settled = true;
