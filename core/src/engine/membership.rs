@@ -167,10 +167,7 @@ impl Membership {
                     && peer.status.as_ref().is_some_and(|status| {
                         status.view_hash == self.view.hash
                             && peer.known_seq >= status.seq
-                            && status
-                                .departed
-                                .iter()
-                                .all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
+                            && status.departed.iter().all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
                     })
             })
         })

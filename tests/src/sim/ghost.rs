@@ -271,8 +271,10 @@ impl Ghost {
     /// An old instance that lives on for its retention: its node told it once and does not any more (R5).
     pub(crate) fn is_retained(&self, child: &GhostChild, run: &Run) -> bool {
         let name = &self.process(run.process).node.name;
-        let is_listed =
-            child.rows.get(&run.process).is_some_and(|row| row.instances.iter().any(|(node, _, epoch)| node == name && *epoch == run.epoch));
+        let is_listed = child
+            .rows
+            .get(&run.process)
+            .is_some_and(|row| row.instances.iter().any(|(node, _, epoch)| node == name && *epoch == run.epoch));
         run.was_listed && !is_listed
     }
 
