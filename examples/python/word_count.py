@@ -126,7 +126,7 @@ class Feeder:
         self.hub = hub
         self.display = display
         self.behind: set[str] = set()
-        """Children that miss earlier batches: they are fed again from the text."""
+        """Children that miss earlier batches: they must be fed again from the text."""
         self.failure: BaseException | None = None
         self._queues: list[queue.Queue[tuple[str, int, list[str]] | None]] = [
             queue.Queue(4) for _ in range(SENDERS)
@@ -190,17 +190,17 @@ def feed_all(text: Text, feeder: Feeder, cluster: Cluster) -> None:
         feeder.display.progress = progress
         cluster.reached(progress)
     feeder.flush()
-    cluster.finish()
-    while feeder.behind:
-        again, feeder.behind = feeder.behind, set()
-        feeder.display.doing = f"reading again for {len(again)} children"
-        for child, number, words, progress in text.batches():
-            if child in again:
-                feeder.feed(child, number, words)
-            feeder.display.progress = progress
-        feeder.flush()
-        for child in again:
-            feeder.hub.acknowledge_loss(child)
+    cluster.finish(feeder.behind)
+    again = cluster.lost
+    feeder.behind = set()
+    feeder.display.doing = f"reading again for {len(again)} children"
+    for child, number, words, progress in text.batches():
+        if child in again:
+            feeder.feed(child, number, words)
+        feeder.display.progress = progress
+    feeder.flush()
+    for child in sorted(again):
+        feeder.hub.acknowledge_loss(child)
 
 
 def collect(hub: ph.Hub) -> dict[str, int]:

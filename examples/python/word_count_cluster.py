@@ -15,7 +15,7 @@ from typing import Any
 
 import process_hub as ph
 
-SETTLE_SECONDS = 60
+SETTLE_SECONDS = 15
 
 
 class Display:
@@ -36,7 +36,7 @@ class Display:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._draw_until_stopped, daemon=True)
-        hub.on("child_process_pid_updated", self._moved)
+        hub.on("registry_pid_inserted", self._placed)
 
     def start(self) -> None:
         """Begin to draw."""
@@ -59,10 +59,11 @@ class Display:
         rows = self._hub.process_registry().values()
         return Counter(row.instances[0].node for row in rows if row.instances)
 
-    def _moved(self, event: dict[str, Any]) -> None:
-        before = self._homes.get(event["child_id"])
-        self._homes[event["child_id"]] = event["node"]
-        self.moves += before not in (None, event["node"])
+    def _placed(self, event: dict[str, Any]) -> None:
+        child, node = event["child_id"], event["instances"][0]["node"]
+        before = self._homes.get(child)
+        self._homes[child] = node
+        self.moves += before not in (None, node)
 
     def _draw_until_stopped(self) -> None:
         while not self._ended.wait(0.25 if self._is_screen else 2.0):
@@ -135,11 +136,12 @@ class Cluster:
 
     def __init__(self, hub: ph.Hub, display: Display, program: Path) -> None:
         self.problems: list[str] = []
+        self.lost: set[str] = set()
+        """Children whose state is gone, as the hub named them."""
         self._hub = hub
         self._display = display
         self._program = program
         self._nodes: dict[str, Node] = {}
-        self._lost: set[str] = set()
         self._expected_lost: set[str] = set()
         self._running: threading.Thread | None = None
         self._plan: list[tuple[float, str, Callable[[], str]]] = [
@@ -150,7 +152,7 @@ class Cluster:
             (0.55, "n4 is restarted", lambda: self._restart("n4")),
             (0.70, "n3 is killed", lambda: self._kill("n3")),
         ]
-        hub.on("state_lost", lambda event: self._lost.add(event["child_id"]))
+        hub.on("state_lost", lambda event: self.lost.add(event["child_id"]))
 
     def start(self, names: list[str]) -> None:
         """Start the first nodes."""
@@ -169,17 +171,29 @@ class Cluster:
             self._running = threading.Thread(target=self._happen, args=(what, happen))
             self._running.start()
 
-    def finish(self) -> None:
-        """Wait for the last event, and check what was lost."""
+    def finish(self, behind: set[str]) -> None:
+        """Wait for the last event, and check what was lost.
+
+        Parameters
+        ----------
+        behind
+            The children that answered as if they had lost something.
+        """
         self.reached(1.0)
         if self._running is not None:
             self._running.join()
-        self._wait(lambda: self._lost >= self._expected_lost, "every loss is named")
-        lost, expected = sorted(self._lost), sorted(self._expected_lost)
-        if lost != expected:
-            self.problems.append(f"lost were {expected}, the hub named {lost}")
-        else:
+        lost, expected = self.lost, self._expected_lost
+        try:
+            self._wait(lambda: lost >= expected, "every loss is named")
+        except TimeoutError as error:
+            self.problems.append(str(error))
+        if lost == expected:
             self._display.say(f"the hub named exactly the {len(lost)} lost children")
+        else:
+            unnamed, wrong = sorted(expected - lost), sorted(lost - expected)
+            self.problems.append(f"lost but not named: {unnamed}; not lost: {wrong}")
+        if not behind <= lost:
+            self.problems.append(f"lost in silence: {sorted(behind - lost)}")
 
     def stop(self) -> None:
         """End the processes that are left."""
@@ -239,12 +253,15 @@ class Cluster:
 
     def _settle(self) -> None:
         def is_settled() -> bool:
-            places = self._display.places()
-            return set(places) <= set(self._nodes) and (
-                sum(places.values()) == len(self._hub.process_registry())
+            rows = self._hub.process_registry().values()
+            return all(
+                row.instances
+                and row.instances[0].node in self._nodes
+                and row.instances[0].node == self._hub.where(row.id)["owner"]
+                for row in rows
             )
 
-        self._wait(is_settled, "every child is on a node that is there")
+        self._wait(is_settled, "every child is where it belongs")
 
     @staticmethod
     def _wait(is_true: Callable[[], bool], what: str) -> None:
