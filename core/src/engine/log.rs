@@ -91,8 +91,8 @@ impl Engine {
         spec: Option<std::sync::Arc<crate::spec::ChildSpec>>,
         request: RequestKey,
     ) {
+        let counter = (self.registry.clock() + 1).max(self.unix_ms());
         let entry = self.registry.entry(child);
-        let counter = entry.version().counter + 1;
         let epoch = entry.highest_epoch();
         let seq = self.log.append(entry.own_wanted_seq, Item::Wanted(child.clone()));
         entry.own_wanted_seq = seq;

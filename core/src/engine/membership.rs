@@ -4,7 +4,8 @@
 //! changed in debounced steps (R14). Every status carries the hash of its sender's view and the number of the last
 //! entry of its log. A view is **settled** when every member reports the same hash and we have every member's log
 //! as far as it was when it said so. From then on we know whatever anybody did under an earlier view: only then is
-//! anything started (R3).
+//! anything started (R3). A member that the view lacks yet unsettles it: it may tell of children whose holders only
+//! the next view has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -161,13 +162,19 @@ impl Membership {
 
     /// Whether every member acts on our view and we know what it did before. See the module's doc.
     pub(super) fn compute_settled(&self, me: &NodeRef) -> bool {
+        if self.peers.iter().any(|(node, peer)| peer.is_member() && !self.view.contains(node)) {
+            return false;
+        }
         self.others(me).all(|node| {
             self.peers.get(node).is_some_and(|peer| {
                 peer.is_wanted_synced
                     && peer.status.as_ref().is_some_and(|status| {
                         status.view_hash == self.view.hash
                             && peer.known_seq >= status.seq
-                            && status.departed.iter().all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
+                            && status
+                                .departed
+                                .iter()
+                                .all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
                     })
             })
         })

@@ -64,6 +64,7 @@ impl Engine {
             wanted_hash: self.registry.wanted_hash(),
             departed: self.membership.departed.iter().map(|(node, seq)| (node.clone(), *seq)).collect(),
             term: self.term,
+            clock: self.registry.clock(),
             wants_answer,
             started_ms: self.wall_ms,
         }
@@ -128,6 +129,7 @@ impl Engine {
             return;
         }
         self.note_term(status.term);
+        self.note_clock(status.clock);
         let is_wanted_equal = status.wanted_hash == self.registry.wanted_hash();
         let (now, view_hash) = (self.now, self.membership.view.hash);
         let Some(peer) = self.membership.peers.get_mut(from) else {
@@ -154,6 +156,7 @@ impl Engine {
             self.send_status(from, false);
         }
         if is_first {
+            self.membership.is_settled &= self.membership.view.contains(from);
             self.send_buckets(from);
         }
         if is_new_info {
@@ -251,6 +254,7 @@ impl Engine {
             self.timers.disarm(&TimerKey::Pull(node.clone()));
         }
         if !is_changed {
+            self.check_settled();
             return;
         }
         for node in &added {
