@@ -197,7 +197,7 @@ impl Cluster {
         ids
     }
 
-    /// Every row, the same on every hub.
+    /// Every row, which every hub has the same.
     pub fn registry(&self) -> BTreeMap<ChildId, Arc<Row>> {
         let first = self.hubs[0].process_registry();
         for hub in &self.hubs[1..] {
