@@ -174,6 +174,7 @@ impl Engine {
             self.send_status(from, false);
         }
         if is_first {
+            self.membership.is_settled &= self.membership.view.contains(from);
             self.send_buckets(from);
             self.membership.is_settled = false;
         }
