@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from process_hub._child import Child, Codec, Kind
 from process_hub._native import Payload
@@ -137,4 +137,6 @@ def encode_with(codec: Codec, value: Any) -> Payload:
 
 def has_handover(migration: Any) -> bool:
     """Whether this part of the configuration has `handover` on."""
-    return isinstance(migration, Mapping) and migration.get("handover") is True
+    if not isinstance(migration, Mapping):
+        return False
+    return cast("Mapping[str, Any]", migration).get("handover") is True
