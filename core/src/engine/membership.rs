@@ -161,18 +161,20 @@ impl Membership {
 
     /// Whether every member acts on our view and we know what it did before. See the module's doc.
     pub(super) fn compute_settled(&self, me: &NodeRef) -> bool {
-        self.others(me).all(|node| {
-            self.peers.get(node).is_some_and(|peer| {
-                peer.is_wanted_synced
-                    && peer.status.as_ref().is_some_and(|status| {
-                        status.view_hash == self.view.hash
-                            && peer.known_seq >= status.seq
-                            && status
-                                .departed
-                                .iter()
-                                .all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
-                    })
+        let is_complete = self
+            .peers
+            .iter()
+            .all(|(node, peer)| !peer.is_member() || self.gone.contains_key(node) || self.view.contains(node));
+        is_complete
+            && self.others(me).all(|node| {
+                self.peers.get(node).is_some_and(|peer| {
+                    peer.is_wanted_synced
+                        && peer.status.as_ref().is_some_and(|status| {
+                            status.view_hash == self.view.hash
+                                && peer.known_seq >= status.seq
+                                && status.departed.iter().all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
+                        })
+                })
             })
-        })
     }
 }

@@ -159,6 +159,10 @@ impl Engine {
         if is_new_info {
             self.view_changes();
         }
+        if !self.membership.view.contains(from) {
+            // It may run what we miss: nothing is started before the view has it (R3).
+            self.membership.is_settled = false;
+        }
         if lacks_log {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
         }
@@ -251,6 +255,7 @@ impl Engine {
             self.timers.disarm(&TimerKey::Pull(node.clone()));
         }
         if !is_changed {
+            self.check_settled();
             return;
         }
         for node in &added {
