@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from process_hub._durations import Duration, config_ms
 
@@ -178,8 +178,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, timedelta):
         return config_ms(value)
     if isinstance(value, Mapping):
-        mapping = cast("Mapping[Any, Any]", value)
+        mapping: Mapping[Any, Any] = value
         return {key: to_json(item) for key, item in mapping.items()}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return [to_json(item) for item in cast("Sequence[Any]", value)]
+        items: Sequence[Any] = value
+        return [to_json(item) for item in items]
     return value

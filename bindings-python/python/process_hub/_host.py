@@ -467,6 +467,6 @@ def handler_table(
     """Flatten ``hooks={name: handler or list of handlers}``."""
     table: list[tuple[str, Callable[..., Any]]] = []
     for name, given in handlers.items():
-        several = cast("list[Any]", given) if isinstance(given, list) else [given]
+        several: list[Any] = given if isinstance(given, list) else [given]
         table.extend((name, handler) for handler in several)
     return table

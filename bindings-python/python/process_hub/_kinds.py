@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from process_hub._child import Child, Codec, Kind
 from process_hub._native import Payload
@@ -139,4 +139,5 @@ def has_handover(migration: Any) -> bool:
     """Whether this part of the configuration has `handover` on."""
     if not isinstance(migration, Mapping):
         return False
-    return cast("Mapping[str, Any]", migration).get("handover") is True
+    options: Mapping[str, Any] = migration
+    return options.get("handover") is True
