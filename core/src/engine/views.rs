@@ -181,6 +181,10 @@ impl Engine {
         if is_new_info {
             self.view_changes();
         }
+        if !self.membership.view.contains(from) {
+            // It may run what we miss: nothing is started before the view has it (R3).
+            self.membership.is_settled = false;
+        }
         if lacks_log {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
         }
