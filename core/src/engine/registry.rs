@@ -40,8 +40,8 @@ pub(super) struct Entry {
     pub(super) placed_in: u64,
     /// That nobody can run it was told.
     pub(super) is_unplaced_told: bool,
-    /// The last loss that was told here.
-    pub(super) told_loss: Option<Epoch>,
+    /// The losses that were told here, oldest first.
+    pub(super) told_losses: Vec<Epoch>,
     /// Our log's entries about it; 0 for none.
     pub(super) own_row_seq: u64,
     pub(super) own_wanted_seq: u64,
