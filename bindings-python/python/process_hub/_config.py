@@ -178,7 +178,9 @@ def to_json(value: Any) -> Any:
     if isinstance(value, timedelta):
         return config_ms(value)
     if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
+        mapping: Mapping[Any, Any] = value
+        return {key: to_json(item) for key, item in mapping.items()}
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        return [to_json(item) for item in value]
+        items: Sequence[Any] = value
+        return [to_json(item) for item in items]
     return value

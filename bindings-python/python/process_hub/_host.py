@@ -465,8 +465,8 @@ def handler_table(
     handlers: Mapping[str, Any],
 ) -> list[tuple[str, Callable[..., Any]]]:
     """Flatten ``hooks={name: handler or list of handlers}``."""
-    return [
-        (name, handler)
-        for name, given in handlers.items()
-        for handler in (given if isinstance(given, (list, tuple)) else (given,))
-    ]
+    table: list[tuple[str, Callable[..., Any]]] = []
+    for name, given in handlers.items():
+        several: list[Any] = given if isinstance(given, list) else [given]
+        table.extend((name, handler) for handler in several)
+    return table

@@ -137,4 +137,7 @@ def encode_with(codec: Codec, value: Any) -> Payload:
 
 def has_handover(migration: Any) -> bool:
     """Whether this part of the configuration has `handover` on."""
-    return isinstance(migration, Mapping) and migration.get("handover") is True
+    if not isinstance(migration, Mapping):
+        return False
+    options: Mapping[str, Any] = migration
+    return options.get("handover") is True

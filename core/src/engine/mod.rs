@@ -79,7 +79,7 @@ pub struct Engine {
 
     locals: IndexMap<ChildId, Local, FixedHash>,
     instances: IndexMap<InstanceId, ChildId, FixedHash>,
-    endings: BTreeMap<InstanceId, ending::Ending>,
+    endings: ending::Endings,
     calls: IndexMap<CallNumber, calls::OpenCall, FixedHash>,
     /// Moves that may never become active here: see `incoming`.
     refused_moves: IndexMap<ChildId, (Token, Timestamp), FixedHash>,

@@ -122,7 +122,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         placements: super::Placements::new(),
         locals: super::IndexMap::default(),
         instances: super::IndexMap::default(),
-        endings: BTreeMap::new(),
+        endings: super::ending::Endings::default(),
         calls: super::IndexMap::default(),
         refused_moves: super::IndexMap::default(),
         moves: super::reconcile::Moves::default(),

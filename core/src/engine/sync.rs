@@ -71,6 +71,7 @@ impl Engine {
         for node in different {
             self.send_buckets(&node);
         }
+        self.compact_log();
         self.forget_old_tombstones();
     }
 

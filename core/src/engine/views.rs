@@ -174,11 +174,16 @@ impl Engine {
             self.send_status(from, false);
         }
         if is_first {
+            self.membership.is_settled &= self.membership.view.contains(from);
             self.send_buckets(from);
             self.membership.is_settled = false;
         }
         if is_new_info {
             self.view_changes();
+        }
+        if !self.membership.view.contains(from) {
+            // It may run what we miss: nothing is started before the view has it (R3).
+            self.membership.is_settled = false;
         }
         if lacks_log {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + super::log::PULL_AFTER);
