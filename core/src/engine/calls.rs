@@ -98,7 +98,7 @@ impl Engine {
             return;
         };
         self.timers.disarm(&TimerKey::HostCall(number));
-        if self.endings.contains_key(&open.instance) {
+        if self.endings.contains(open.instance) {
             let never_began = matches!((&open.purpose, &answer), (Purpose::Start, HostAnswer::Failed(_)));
             self.answer_abandoned(&open, answer);
             if never_began {
@@ -184,7 +184,7 @@ impl Engine {
         let Some(open) = self.calls.swap_remove(&number) else {
             return;
         };
-        if self.endings.contains_key(&open.instance) {
+        if self.endings.contains(open.instance) {
             // It hangs in host code: nothing more can be called on it.
             self.answer_abandoned(&open, HostAnswer::Failed(failure));
             self.ended(open.instance, true);

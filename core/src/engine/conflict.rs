@@ -87,9 +87,12 @@ impl Engine {
             self.abort_move(child, "the winner moved on");
             return;
         }
+        let has_instance = outgoing.has_instance();
         self.return_inbox(child, Some(from));
         self.fire(HookName::LostOwnership, || json!({"child_id": child, "epoch": loser.epoch}));
-        self.end_instance(child, StopReason::LostOwnership, Duration::ZERO, After::Nothing);
+        if has_instance {
+            self.end_instance(child, StopReason::LostOwnership, Duration::ZERO, After::Nothing);
+        }
         self.remove_local(child);
         self.drop_row(child, None);
         self.move_closed(child);

@@ -1,8 +1,12 @@
 //! Instances on their way out: wait for what is in flight, call `stop`, forget.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use indexmap::IndexMap;
+
 use super::calls::Purpose;
+use super::hash::FixedHash;
 use super::local::{Local, Phase};
 use super::{Engine, TimerKey};
 use crate::host::call::{HostRequest, StopReason};
@@ -37,6 +41,58 @@ pub(super) struct Ending {
     /// Lives on until then, or until `retention_handled`.
     retained_until: Option<Timestamp>,
     after: After,
+}
+
+/// The instances of this node on their way out.
+#[derive(Debug, Default)]
+pub(super) struct Endings {
+    by_instance: BTreeMap<InstanceId, Ending>,
+    /// How many of a child's are not retained: a bulk stop ends many at a time, and each of its children asks.
+    by_child: IndexMap<ChildId, usize, FixedHash>,
+}
+
+impl Endings {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_instance.is_empty()
+    }
+
+    pub(super) fn contains(&self, instance: InstanceId) -> bool {
+        self.by_instance.contains_key(&instance)
+    }
+
+    fn get_mut(&mut self, instance: InstanceId) -> Option<&mut Ending> {
+        self.by_instance.get_mut(&instance)
+    }
+
+    fn insert(&mut self, instance: InstanceId, ending: Ending) {
+        if ending.retained_until.is_none() {
+            *self.by_child.entry(ending.child.clone()).or_default() += 1;
+        }
+        self.by_instance.insert(instance, ending);
+    }
+
+    /// Ends the retention of an instance; says whether it had one.
+    fn release(&mut self, instance: InstanceId) -> bool {
+        let Some(ending) = self.by_instance.get_mut(&instance).filter(|ending| ending.retained_until.is_some()) else {
+            return false;
+        };
+        ending.retained_until = None;
+        *self.by_child.entry(ending.child.clone()).or_default() += 1;
+        true
+    }
+
+    fn remove(&mut self, instance: InstanceId) -> Option<Ending> {
+        let ending = self.by_instance.remove(&instance)?;
+        if ending.retained_until.is_none()
+            && let Some(count) = self.by_child.get_mut(&ending.child)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_child.swap_remove(&ending.child);
+            }
+        }
+        Some(ending)
+    }
 }
 
 impl Engine {
@@ -87,12 +143,11 @@ impl Engine {
 
     /// Whether an earlier instance of the child still ends here.
     pub(super) fn is_ending(&self, child: &ChildId) -> bool {
-        // Few instances end at a time, and most turns none.
-        self.endings.values().any(|ending| ending.child == *child && ending.retained_until.is_none())
+        self.endings.by_child.contains_key(child)
     }
 
     fn ending_progress(&mut self, instance: InstanceId) {
-        let Some(ending) = self.endings.get_mut(&instance) else {
+        let Some(ending) = self.endings.get_mut(instance) else {
             return;
         };
         if ending.retained_until.is_some() || ending.call.is_some() || ending.body.is_some() || ending.is_stop_called {
@@ -101,14 +156,14 @@ impl Engine {
         ending.is_stop_called = true;
         let (child, reason, limit) = (ending.child.clone(), ending.reason, ending.shutdown);
         let number = self.call_host(&child, instance, HostRequest::Stop(reason), Some(limit), Purpose::Stop);
-        if let Some(ending) = self.endings.get_mut(&instance) {
+        if let Some(ending) = self.endings.get_mut(instance) {
             ending.call = Some(number);
         }
         self.timers.disarm(&TimerKey::Ending(instance));
     }
 
     pub(super) fn ending_call_done(&mut self, instance: InstanceId, number: CallNumber) {
-        let Some(ending) = self.endings.get_mut(&instance) else {
+        let Some(ending) = self.endings.get_mut(instance) else {
             return;
         };
         if ending.call == Some(number) {
@@ -125,15 +180,13 @@ impl Engine {
     }
 
     pub(super) fn retention_handled(&mut self, instance: InstanceId) {
-        if let Some(ending) = self.endings.get_mut(&instance) {
-            ending.retained_until = None;
-            self.ending_progress(instance);
-        }
+        self.endings.release(instance);
+        self.ending_progress(instance);
     }
 
     /// The hub ends: old instances that live on for their retention go now.
     pub(super) fn end_retentions(&mut self) {
-        let retained = self.endings.iter().filter(|(_, ending)| ending.retained_until.is_some());
+        let retained = self.endings.by_instance.iter().filter(|(_, ending)| ending.retained_until.is_some());
         let instances: Vec<InstanceId> = retained.map(|(instance, _)| *instance).collect();
         for instance in instances {
             self.retention_handled(instance);
@@ -142,11 +195,8 @@ impl Engine {
 
     /// The retention is over, or host code hangs and is written off.
     pub(super) fn ending_late(&mut self, instance: InstanceId) {
-        let Some(ending) = self.endings.get_mut(&instance) else {
-            return;
-        };
-        if ending.retained_until.take().is_some() {
-            let limit = ending.shutdown;
+        if self.endings.release(instance) {
+            let limit = self.endings.get_mut(instance).map_or(Duration::ZERO, |ending| ending.shutdown);
             self.timers.arm(TimerKey::Ending(instance), self.now + limit);
             self.ending_progress(instance);
             return;
@@ -156,13 +206,13 @@ impl Engine {
 
     /// The hub ends: what has not ended by now is written off.
     pub(super) fn write_off_endings(&mut self) {
-        while let Some((&instance, _)) = self.endings.first_key_value() {
+        while let Some((&instance, _)) = self.endings.by_instance.first_key_value() {
             self.ended(instance, true);
         }
     }
 
     pub(super) fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
-        let Some(ending) = self.endings.remove(&instance) else {
+        let Some(ending) = self.endings.remove(instance) else {
             return;
         };
         self.timers.disarm(&TimerKey::Ending(instance));
@@ -208,7 +258,7 @@ impl Engine {
     /// Removes the record of an instance; what waited in it is sent back unhandled.
     pub(super) fn remove_local(&mut self, child: &ChildId) -> Option<Local> {
         let local = self.locals.swap_remove(child)?;
-        if !self.endings.contains_key(&local.instance) {
+        if !self.endings.contains(local.instance) {
             self.instances.swap_remove(&local.instance);
         }
         for key in

@@ -23,6 +23,9 @@ pub(super) const PULL_AFTER: std::time::Duration = std::time::Duration::from_mil
 /// Pieces of one snapshot; a bound on what a peer can make us keep.
 const MAX_PIECES: u32 = 1 << 16;
 
+/// Most `Gone` dropped at a time.
+const COMPACTED_PER_TURN: usize = 4096;
+
 #[derive(Clone, Debug)]
 enum Item {
     Row(ChildId),
@@ -35,6 +38,8 @@ enum Item {
 pub(super) struct OwnLog {
     pub(super) seq: u64,
     journal: BTreeMap<u64, Item>,
+    /// Where the journal has a `Gone`.
+    gone: BTreeSet<u64>,
     /// Below this entry some `Gone` was dropped: such a suffix cannot be told.
     floor: u64,
     /// Rows of others that were given to a node whose log is not that far yet: node → (entry, child, giver).
@@ -45,8 +50,12 @@ impl OwnLog {
     fn append(&mut self, replaces: u64, item: Item) -> u64 {
         if replaces != 0 {
             self.journal.remove(&replaces);
+            self.gone.remove(&replaces);
         }
         self.seq += 1;
+        if matches!(item, Item::Gone(..)) {
+            self.gone.insert(self.seq);
+        }
         self.journal.insert(self.seq, item);
         self.seq
     }
@@ -91,8 +100,8 @@ impl Engine {
         spec: Option<std::sync::Arc<crate::spec::ChildSpec>>,
         request: RequestKey,
     ) {
+        let counter = (self.registry.clock() + 1).max(self.unix_ms());
         let entry = self.registry.entry(child);
-        let counter = entry.version().counter + 1;
         let epoch = entry.highest_epoch();
         let seq = self.log.append(entry.own_wanted_seq, Item::Wanted(child.clone()));
         entry.own_wanted_seq = seq;
@@ -438,22 +447,15 @@ impl Engine {
         self.log_acked();
     }
 
-    /// Drops each `Gone` that every member has.
-    fn compact_log(&mut self) {
+    /// Drops each `Gone` that every member has; a hub alone needs none.
+    pub(super) fn compact_log(&mut self) {
         let members = self.membership.peers.values().filter(|peer| peer.is_member());
-        let Some(acked) = members.map(|peer| peer.acked_seq).min() else {
-            return;
-        };
-        let gone: Vec<u64> = self
-            .log
-            .journal
-            .iter()
-            .take_while(|(seq, _)| **seq <= acked)
-            .filter(|(seq, item)| **seq > self.log.floor && matches!(item, Item::Gone(..)))
-            .map(|(seq, _)| *seq)
-            .take(CHUNK)
-            .collect();
-        for seq in gone {
+        let acked = members.map(|peer| peer.acked_seq).min().unwrap_or(self.log.seq);
+        for _ in 0..COMPACTED_PER_TURN {
+            let Some(seq) = self.log.gone.first().copied().filter(|&seq| seq <= acked) else {
+                return;
+            };
+            self.log.gone.remove(&seq);
             if let Some(Item::Gone(child, _)) = self.log.journal.remove(&seq)
                 && let Some(entry) = self.registry.get_mut(&child)
                 && entry.own_row_seq == seq

@@ -7,6 +7,7 @@
 //! anything started (R3).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -16,9 +17,14 @@ use crate::swim::Evidence;
 use crate::time::Timestamp;
 use crate::wire::{Inbox, LogEntry, MemberInfo, Outbox, Status};
 
+/// How long a node that is up has to tell that it runs this hub.
+const STATUS_GRACE: Duration = Duration::from_millis(500);
+
 /// A node that is up, and what we know of its hub.
 #[derive(Default)]
 pub(super) struct Peer {
+    /// When membership said that it is up.
+    pub(super) up_at: Timestamp,
     /// The last status, once there is one.
     pub(super) status: Option<Status>,
     /// When its hub started; frames of an earlier one are refused.
@@ -131,6 +137,8 @@ pub(super) struct Membership {
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
+    /// Rises when this node was stalled: what members said before counts no more, they have to answer this number.
+    pub(super) generation: u64,
 }
 
 impl Membership {
@@ -160,17 +168,22 @@ impl Membership {
     }
 
     /// Whether every member acts on our view and we know what it did before. See the module's doc.
-    pub(super) fn compute_settled(&self, me: &NodeRef) -> bool {
-        let is_complete = self
-            .peers
-            .iter()
-            .all(|(node, peer)| !peer.is_member() || self.gone.contains_key(node) || self.view.contains(node));
-        is_complete
+    ///
+    /// A node that is up but not in the view makes it unsettled too: it may hold what seems to be nobody's. One that
+    /// never tells a status does not run this hub, and is waited for only so long.
+    pub(super) fn compute_settled(&self, me: &NodeRef, now: Timestamp) -> bool {
+        let is_nobody_new = self.peers.iter().all(|(node, peer)| match &peer.status {
+            _ if peer.is_refused => true,
+            Some(_) => self.view.contains(node),
+            None => now.since(peer.up_at) >= STATUS_GRACE,
+        });
+        is_nobody_new
             && self.others(me).all(|node| {
                 self.peers.get(node).is_some_and(|peer| {
                     peer.is_wanted_synced
                         && peer.status.as_ref().is_some_and(|status| {
                             status.view_hash == self.view.hash
+                                && status.heard_generation >= self.generation
                                 && peer.known_seq >= status.seq
                                 && status.departed.iter().all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
                         })

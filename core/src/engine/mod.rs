@@ -79,7 +79,7 @@ pub struct Engine {
 
     locals: IndexMap<ChildId, Local, FixedHash>,
     instances: IndexMap<InstanceId, ChildId, FixedHash>,
-    endings: BTreeMap<InstanceId, ending::Ending>,
+    endings: ending::Endings,
     calls: IndexMap<CallNumber, calls::OpenCall, FixedHash>,
     /// Moves that may never become active here: see `incoming`.
     refused_moves: IndexMap<ChildId, (Token, Timestamp), FixedHash>,
@@ -133,6 +133,9 @@ impl Engine {
         }
         self.now = self.now.max(now);
         std::mem::swap(&mut self.effects, effects);
+        if self.timers.next() != Timestamp::NEVER && now.since(self.timers.next()) > self.settings.stall {
+            self.stalled();
+        }
         match input {
             Input::NodeUp(node) => self.node_up(node),
             Input::NodeDown(node, evidence) => self.node_down(&node, evidence),

@@ -152,18 +152,10 @@ impl Engine {
 
     /// Begins to give the state of an instance that lost after a heal to the winner.
     pub(super) fn begin_conflict(&mut self, child: &ChildId, winner: &NodeRef, token: Token) {
-        let wait = Duration::from_secs(3);
         let Some(local) = self.locals.get_mut(child) else {
             return;
         };
-        let plan = MovePlan {
-            hot: true,
-            handover: local.has_state,
-            retention: Duration::ZERO,
-            handover_data_wait: wait,
-            start_timeout: wait,
-            confirm: false,
-        };
+        let plan = conflict_plan(local.has_state);
         local.phase = Phase::Outgoing(Box::new(Outgoing {
             aim: Aim::Conflict,
             to: winner.clone(),
@@ -179,6 +171,57 @@ impl Engine {
         self.moves.open += 1;
         self.timers.arm(TimerKey::MoveBudget(child.clone()), self.now + self.settings.move_budget);
         self.freeze(child);
+    }
+
+    /// Another member's instance is the child under a higher token, and it is not the target of this move.
+    fn superior(&self, child: &ChildId) -> Option<(NodeRef, Token)> {
+        let local = self.locals.get(child)?;
+        let holder = self.registry.get(child.as_str())?.active_holder()?;
+        let is_target = match &local.phase {
+            Phase::Outgoing(outgoing) => {
+                outgoing.aim == Aim::Move && outgoing.to == holder.node && outgoing.token == holder.row.token
+            }
+            Phase::Starting { .. }
+            | Phase::Active
+            | Phase::Resting { .. }
+            | Phase::Quarantined { .. }
+            | Phase::Incoming(_)
+            | Phase::Ending => false,
+        };
+        let is_superior = holder.node != self.me && holder.row.token > local.token && !is_target;
+        is_superior.then(|| (holder.node.clone(), holder.row.token))
+    }
+
+    /// A move finds that the child is another node's by now: what this node holds is shown to it (R12), and nothing
+    /// goes on here.
+    fn lose_to(&mut self, child: &ChildId, winner: NodeRef, token: Token, why: &str) {
+        let (now, budget) = (self.now, self.settings.move_budget);
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let has_state = local.has_state;
+        let Phase::Outgoing(outgoing) = &mut local.phase else {
+            return;
+        };
+        let (was_move, target) = (outgoing.aim == Aim::Move, outgoing.to.clone());
+        outgoing.aim = Aim::Conflict;
+        outgoing.to = winner;
+        outgoing.token = token;
+        outgoing.plan = conflict_plan(has_state);
+        outgoing.step = Step::Transferring;
+        outgoing.why_aborted.clear();
+        self.timers.arm(TimerKey::MoveBudget(child.clone()), now + budget);
+        if was_move {
+            self.counters.handovers_aborted += 1;
+            let from = self.me.name.clone();
+            self.fire(
+                HookName::HandoverFailed,
+                || serde_json::json!({"child_id": child, "from": from, "to": target.name, "why": why}),
+            );
+            self.send_step(child);
+        } else {
+            self.timers.arm(TimerKey::Move(child.clone()), now + STEP_AGAIN * 2);
+        }
     }
 
     /// Sends the message of the present step, again if need be.
@@ -488,6 +531,18 @@ impl Engine {
             return;
         };
         let (to, token, aim) = (outgoing.to.clone(), outgoing.token, outgoing.aim);
+        let is_sent = matches!(outgoing.step, Step::Transferring | Step::Aborting { .. });
+        if aim == Aim::Move
+            && is_sent
+            && let Some((winner, higher)) = self.superior(child)
+        {
+            // Nothing will go on here, so there is nothing to wait for.
+            self.send_ctl(&to, &Message::Abort(child.clone(), token));
+            return self.lose_to(child, winner, higher, why);
+        }
+        let Some(outgoing) = self.outgoing(child) else {
+            return;
+        };
         match outgoing.step {
             Step::Committed | Step::Aborting { .. } => {}
             Step::Transferring if aim == Aim::Move => {
@@ -526,6 +581,18 @@ impl Engine {
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
+        if outgoing.is_past_freeze() {
+            let why = std::mem::take(&mut outgoing.why_aborted);
+            if let Some((winner, token)) = self.superior(child) {
+                return self.lose_to(child, winner, token, &why);
+            }
+            if let Some(outgoing) = self.outgoing(child) {
+                outgoing.why_aborted = why;
+            }
+        }
+        let Some(outgoing) = self.outgoing(child) else {
+            return;
+        };
         let (aim, to) = (outgoing.aim, outgoing.to.clone());
         let (was_sent, has_instance) = (outgoing.is_past_freeze(), outgoing.has_instance);
         let (snapshot, why) = (outgoing.snapshot.take(), std::mem::take(&mut outgoing.why_aborted));
@@ -533,8 +600,8 @@ impl Engine {
             return;
         };
         local.failed_moves += 1;
-        if was_sent && aim == Aim::Move {
-            // The target may have published the token it was given: go on above it.
+        if was_sent {
+            // The target, or the winner, may have published a higher token: go on above it.
             local.token = Token { epoch, incarnation, transfer };
             local.highest_epoch = epoch;
         }
@@ -618,7 +685,9 @@ impl Engine {
                 // It may have been active and have worked (R5): what it did is lost, and that is told.
                 outgoing.why_aborted = why;
                 self.resume(child);
-                self.report_own_loss(child);
+                if self.outgoing(child).is_none() {
+                    self.report_own_loss(child);
+                }
             }
         }
     }
@@ -684,6 +753,19 @@ impl Engine {
                 }
             }
         }
+    }
+}
+
+/// How a loser gives its state to the winner.
+fn conflict_plan(has_state: bool) -> MovePlan {
+    let wait = Duration::from_secs(3);
+    MovePlan {
+        hot: true,
+        handover: has_state,
+        retention: Duration::ZERO,
+        handover_data_wait: wait,
+        start_timeout: wait,
+        confirm: false,
     }
 }
 

@@ -215,6 +215,8 @@ impl Engine {
             }
             (Phase::Active | Phase::Resting { .. }, None) => match &entry.owner {
                 Some(owner) if *owner == self.me => Need::Nothing,
+                // First the losers of a heal show their state: moving away would keep them from it for ever.
+                Some(_) if entry.has_other_active(&self.me) => Need::Nothing,
                 Some(owner) => Need::Move(owner.clone()),
                 None => Need::Unplaced,
             },

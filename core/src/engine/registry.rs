@@ -78,6 +78,16 @@ impl Entry {
             .max_by_key(|holder| holder.row.token)
     }
 
+    /// Whether another member also tells that its instance is the child.
+    pub(super) fn has_other_active(&self, me: &NodeRef) -> bool {
+        self.holders.iter().any(|holder| {
+            holder.node != *me
+                && !holder.is_departed
+                && holder.gone_after.is_none()
+                && holder.row.stage == Stage::Active
+        })
+    }
+
     /// The last word of the gone node that had the child last.
     pub(super) fn departed_holder(&self) -> Option<&Holder> {
         self.holders
@@ -102,11 +112,15 @@ pub(super) struct Registry {
     entries: IndexMap<ChildId, Entry, FixedHash>,
     buckets: Vec<u64>,
     root: u64,
+    /// The highest counter of a wanted version seen anywhere. Writes count on from it, and never start below the
+    /// wall clock in milliseconds: so a newcomer, which is not told old tombstones, writes above them, and where two
+    /// sides wrote without each other the later write wins, as far as the clocks agree.
+    clock: u64,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { entries: IndexMap::default(), buckets: vec![0; BUCKETS], root: 0 }
+        Self { entries: IndexMap::default(), buckets: vec![0; BUCKETS], root: 0, clock: 0 }
     }
 }
 
@@ -157,8 +171,19 @@ impl Registry {
         &self.buckets
     }
 
+    /// The highest counter seen.
+    pub(super) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    /// Goes on from a member's clock.
+    pub(super) fn note_clock(&mut self, clock: u64) {
+        self.clock = self.clock.max(clock);
+    }
+
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
     pub(super) fn merge_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
+        self.clock = self.clock.max(wanted.version.counter);
         let entry = self.entries.entry(child.clone()).or_default();
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;

@@ -68,6 +68,8 @@ pub struct Counters {
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) view_debounce: Duration,
+    /// Running late by more than this is a stall: others may have declared this node dead.
+    pub(super) stall: Duration,
     /// How long a target stays ready in doubt (R5).
     pub(super) readiness: Duration,
     pub(super) move_budget: Duration,
@@ -88,6 +90,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         hub_id: config.hub_id,
         settings: Settings {
             view_debounce: config.profile.view_debounce,
+        stall: config.profile.suspicion,
             readiness: config.profile.worst_detection() * 2,
             move_budget: config.migration_base_timeout,
             deadlock_recovery: config.deadlock_recovery_timeout,
@@ -119,7 +122,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         placements: super::Placements::new(),
         locals: super::IndexMap::default(),
         instances: super::IndexMap::default(),
-        endings: BTreeMap::new(),
+        endings: super::ending::Endings::default(),
         calls: super::IndexMap::default(),
         refused_moves: super::IndexMap::default(),
         moves: super::reconcile::Moves::default(),

@@ -20,6 +20,13 @@ const TOMBSTONE_AGE: Duration = Duration::from_secs(60);
 const TOMBSTONES_PER_TURN: usize = 4096;
 
 impl Engine {
+    /// Believes the counter of a wanted version, unless it is absurd.
+    pub(super) fn note_clock(&mut self, clock: u64) {
+        if clock <= self.unix_ms() + MAX_TERM_AHEAD * 1000 {
+            self.registry.note_clock(clock);
+        }
+    }
+
     /// Believes a term, unless it is absurd.
     pub(super) fn note_term(&mut self, term: u64) {
         if term <= self.unix_ms() / 1000 + MAX_TERM_AHEAD {
@@ -64,6 +71,7 @@ impl Engine {
         for node in different {
             self.send_buckets(&node);
         }
+        self.compact_log();
         self.forget_old_tombstones();
     }
 

@@ -24,7 +24,8 @@ impl Engine {
             return;
         }
         self.membership.gone.remove(&node);
-        self.membership.peers.entry(node.clone()).or_default();
+        self.membership.peers.entry(node.clone()).or_default().up_at = self.now;
+        self.membership.is_settled = false;
         self.send_status(&node, true);
         self.arm_heartbeat();
     }
@@ -64,6 +65,14 @@ impl Engine {
             wanted_hash: self.registry.wanted_hash(),
             departed: self.membership.departed.iter().map(|(node, seq)| (node.clone(), *seq)).collect(),
             term: self.term,
+            clock: self.registry.clock(),
+            generation: self.membership.generation,
+            heard_generation: self
+                .membership
+                .peers
+                .get(to)
+                .and_then(|peer| peer.status.as_ref())
+                .map_or(0, |status| status.generation),
             wants_answer,
             started_ms: self.wall_ms,
         }
@@ -82,6 +91,7 @@ impl Engine {
     }
 
     pub(super) fn heartbeat(&mut self) {
+        self.check_settled();
         let is_settled = self.membership.is_settled;
         let lacks_status = self.membership.peers.values().any(|peer| peer.status.is_none());
         self.send_status_to_all(!is_settled);
@@ -97,6 +107,15 @@ impl Engine {
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm_earlier(TimerKey::Sync, self.now + interval);
+    }
+
+    /// This node did not run for so long that it may have been declared dead: what it believes of the members may be
+    /// over, and it starts nothing before they have answered.
+    pub(super) fn stalled(&mut self) {
+        self.membership.generation += 1;
+        self.membership.is_settled = self.is_alone();
+        self.send_status_to_all(true);
+        self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
     }
 
     fn compare_with_unsynced(&mut self) {
@@ -128,6 +147,7 @@ impl Engine {
             return;
         }
         self.note_term(status.term);
+        self.note_clock(status.clock);
         let is_wanted_equal = status.wanted_hash == self.registry.wanted_hash();
         let (now, view_hash) = (self.now, self.membership.view.hash);
         let Some(peer) = self.membership.peers.get_mut(from) else {
@@ -154,7 +174,9 @@ impl Engine {
             self.send_status(from, false);
         }
         if is_first {
+            self.membership.is_settled &= self.membership.view.contains(from);
             self.send_buckets(from);
+            self.membership.is_settled = false;
         }
         if is_new_info {
             self.view_changes();
@@ -299,7 +321,7 @@ impl Engine {
 
     /// Notices when the view becomes settled: everything may act on it now.
     pub(super) fn check_settled(&mut self) {
-        if self.membership.is_settled || !self.membership.compute_settled(&self.me) {
+        if self.membership.is_settled || !self.membership.compute_settled(&self.me, self.now) {
             return;
         }
         self.membership.is_settled = true;

@@ -1,5 +1,8 @@
 //! What every transport does: one suite, run for each of them.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests of drivers: they wait with a deadline")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -4,6 +4,12 @@
 //! endpoints are held while the two are cut off from each other, and delivered when that is healed, as a session
 //! over TCP does.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads and clocks, and shares state with its callers"
+)]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

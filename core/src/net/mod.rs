@@ -150,7 +150,7 @@ pub struct TransportStats {
     pub malformed: u64,
     /// Handshakes that did not end in time.
     pub handshake_timeouts: u64,
-    /// Connections closed at once because too many were half open.
+    /// Connections closed at once because too many were half open, in all or from their source.
     pub half_open_refused: u64,
 }
 
@@ -173,8 +173,11 @@ pub trait Transport: Send + Sync {
     /// See [`SendError`]; the frame was not taken.
     fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, bytes: Bytes) -> Result<(), SendError>;
 
-    /// Ends the session with a node and stops trying to reach it; the node is told. `LinkDown` follows if the
-    /// link was up.
+    /// Ends the session with a node and stops trying to reach it. `LinkDown` follows if the link was up.
+    ///
+    /// A goodbye tells the other end, which is told `LinkDown` in turn. When the connection breaks before the goodbye
+    /// has arrived, the other end takes that for a fault and dials: it is told `SessionReset` and no `LinkDown`, and
+    /// both are linked by a new session, which this end is told by `LinkUp`.
     fn disconnect(&self, node: &NodeRef);
 
     /// The nodes whose link is up.

@@ -1,9 +1,9 @@
 //! Membership: foca and the driver around it, pure (A7).
 //!
 //! foca probes, gossips and remembers; the driver decides. It vets what peers say before foca hears it
-//! ([`vet`]), owns the suspicion timers and checks before it declares a member down ([`suspicion`]), asks
-//! whether a name is taken ([`admission`]), compares views ([`exchange`]) and asks for links ([`links`]).
-//! After each input it tells the net change of the members ([`settle`]).
+//! (`vet`), owns the suspicion timers and checks before it declares a member down (`suspicion`), asks
+//! whether a name is taken (`admission`), compares views (`exchange`) and asks for links (`links`).
+//! After each input it tells the net change of the members (`settle`).
 
 mod admission;
 mod exchange;

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use super::frame::{Inbox, open};
 
 /// Longest text of one message.
-const LONGEST: usize = 300;
+const LONGEST: usize = 3_000;
 
-/// The messages of a frame, one text each, cut after 300 characters. A piece of a larger message, and what is no
+/// The messages of a frame, one text each, cut after 3000 characters. A piece of a larger message, and what is no
 /// frame, gives none.
 #[must_use]
 pub fn describe(frame: &Bytes) -> Vec<String> {

@@ -45,6 +45,12 @@ pub(crate) struct Status {
     pub(crate) departed: Vec<(NodeRef, u64)>,
     /// The highest term the sender has seen (R4).
     pub(crate) term: u64,
+    /// The highest counter of a wanted version the sender has seen.
+    pub(crate) clock: u64,
+    /// Counts the stalls of the sender.
+    pub(crate) generation: u64,
+    /// The receiver's count, as the sender heard it last.
+    pub(crate) heard_generation: u64,
     /// The sender wants the receiver's status.
     pub(crate) wants_answer: bool,
     /// When the sender's hub started, in Unix milliseconds.

@@ -2,6 +2,8 @@
 //!
 //! `[--seeds N] [--from S] [--nodes N] [--minutes M] [--seed S [--trace] [--child ID]] [--json]`
 
+#![allow(clippy::disallowed_methods, reason = "a tool: it measures how long its runs take")]
+
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;

@@ -220,6 +220,8 @@ pub(crate) struct Ghost {
     /// How often an instance was started or stopped.
     pub(crate) motions: u64,
     pub(crate) settle_us: u64,
+    /// Wall clocks differ so much that the later of two writes may count as the earlier.
+    pub(crate) has_skew: bool,
 }
 
 impl Ghost {
@@ -271,8 +273,10 @@ impl Ghost {
     /// An old instance that lives on for its retention: its node told it once and does not any more (R5).
     pub(crate) fn is_retained(&self, child: &GhostChild, run: &Run) -> bool {
         let name = &self.process(run.process).node.name;
-        let is_listed =
-            child.rows.get(&run.process).is_some_and(|row| row.instances.iter().any(|(node, _, epoch)| node == name && *epoch == run.epoch));
+        let is_listed = child
+            .rows
+            .get(&run.process)
+            .is_some_and(|row| row.instances.iter().any(|(node, _, epoch)| node == name && *epoch == run.epoch));
         run.was_listed && !is_listed
     }
 

@@ -113,6 +113,7 @@ impl World {
             healed: None,
             motions: 0,
             settle_us: swarm.settle_us(),
+            has_skew: swarm.drifting_clocks,
         };
         let trace = Trace { is_on: options.trace, child: options.child.clone() };
         let worst = swarm.hubs[0].profile.worst_detection();

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::oneshot;
@@ -87,28 +86,20 @@ async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Failure> {
     Ok(addresses)
 }
 
-/// Counts a connection that is not authenticated yet, for as long as it is not.
-struct HalfOpen(Arc<Shared>);
-
-impl Drop for HalfOpen {
-    fn drop(&mut self) {
-        self.0.counters.half_open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 /// Answers an accepted connection; [`Event::Proven`] tells when its dialer proved itself.
-pub(super) fn answer(shared: &Arc<Shared>, limits: &Limits, connection: TcpStream) {
-    let half_open = shared.counters.half_open.fetch_add(1, Ordering::AcqRel);
-    let guard = HalfOpen(shared.clone());
-    if half_open >= limits.max_half_open {
-        count(&shared.counters.half_open_refused);
-        tracing::debug!(limit = limits.max_half_open, "too many half-open connections, one is closed");
-        return;
-    }
+pub(super) fn answer(shared: &Arc<Shared>, limits: &Limits, connection: TcpStream, from: SocketAddr) {
+    let place = match shared.half_open.admit(from.ip()) {
+        Ok(place) => place,
+        Err(why) => {
+            count(&shared.counters.half_open_refused);
+            tracing::debug!(%from, %why, "connection is closed at once");
+            return;
+        }
+    };
+    let shared = shared.clone();
     let timeout = limits.handshake_timeout;
     tokio::spawn(async move {
-        let shared = guard.0.clone();
-        let from = connection.peer_addr().ok();
+        let _place = place;
         let accepted = async {
             stream::configure(&connection)?;
             handshake::accept(connection, &shared.identity).await
@@ -121,23 +112,23 @@ pub(super) fn answer(shared: &Arc<Shared>, limits: &Limits, connection: TcpStrea
     });
 }
 
-fn tell_refused(shared: &Shared, from: Option<SocketAddr>, failure: &Failure) {
+fn tell_refused(shared: &Shared, from: SocketAddr, failure: &Failure) {
     let counters = &shared.counters;
     match failure {
         Failure::Authentication(why) => {
             count(&counters.authentication_failed);
-            tracing::warn!(?from, why, "connection refused: authentication_failed");
+            tracing::warn!(%from, why, "connection refused: authentication_failed");
         }
         Failure::Version(versions) => {
-            tracing::warn!(?from, %versions, "connection refused: version_mismatch");
+            tracing::warn!(%from, %versions, "connection refused: version_mismatch");
         }
         Failure::TimedOut => {
             count(&counters.handshake_timeouts);
-            tracing::debug!(?from, "connection closed: it did not finish its handshake");
+            tracing::debug!(%from, "connection closed: it did not finish its handshake");
         }
         Failure::Malformed(what) => {
             count(&counters.malformed);
-            tracing::debug!(?from, what, "connection closed: not this protocol");
+            tracing::debug!(%from, what, "connection closed: not this protocol");
         }
         Failure::Refused
         | Failure::Dropped(_)
@@ -145,6 +136,6 @@ fn tell_refused(shared: &Shared, from: Option<SocketAddr>, failure: &Failure) {
         | Failure::Stale
         | Failure::NotNeeded
         | Failure::Address(_)
-        | Failure::Io(_) => tracing::debug!(?from, %failure, "handshake ended"),
+        | Failure::Io(_) => tracing::debug!(%from, %failure, "handshake ended"),
     }
 }

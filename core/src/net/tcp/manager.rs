@@ -1,6 +1,8 @@
 //! The one task that decides about links: it owns every link's state and runs on the thread of the control lane.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -223,12 +225,12 @@ impl Manager {
     }
 }
 
-async fn accept(listener: Option<&TcpListener>, after: Option<Instant>) -> std::io::Result<TcpStream> {
+async fn accept(listener: Option<&TcpListener>, after: Option<Instant>) -> io::Result<(TcpStream, SocketAddr)> {
     let Some(listener) = listener else {
         return std::future::pending().await;
     };
     if let Some(after) = after {
         time::sleep_until(after).await;
     }
-    listener.accept().await.map(|(stream, _)| stream)
+    listener.accept().await
 }

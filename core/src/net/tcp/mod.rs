@@ -9,8 +9,15 @@
 //! lanes. Both belong to the transport. Frames are written by the thread that sends them as long as the connection
 //! takes them.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a driver: it has threads, tasks and clocks, and shares state with its callers"
+)]
+
 mod address;
 mod dial;
+mod half_open;
 mod handshake;
 mod lane;
 mod link;
@@ -36,6 +43,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc};
 
+use self::half_open::{HalfOpen, HalfOpenLimits};
 use self::handshake::Identity;
 use self::lane::{AfterSend, LaneLimits};
 use self::manager::{Event, Manager};
@@ -56,7 +64,7 @@ const WINDOW_BYTES: usize = 4 << 20;
 const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(20);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-const MAX_HALF_OPEN: u64 = 64;
+const HALF_OPEN_LIMITS: HalfOpenLimits = HalfOpenLimits { total: 64, per_source: 8, per_loopback_source: 64 };
 const LISTEN_BACKLOG: i32 = 256;
 /// Longest address `connect` looks at.
 const MAX_ADDRESS_TEXT_BYTES: usize = 300;
@@ -83,7 +91,7 @@ struct Limits {
     bulk: LaneLimits,
     handshake_timeout: Duration,
     connect_timeout: Duration,
-    max_half_open: u64,
+    half_open: HalfOpenLimits,
 }
 
 impl Limits {
@@ -104,7 +112,7 @@ impl Limits {
             },
             handshake_timeout: HANDSHAKE_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
-            max_half_open: MAX_HALF_OPEN,
+            half_open: HALF_OPEN_LIMITS,
         }
     }
 }
@@ -146,6 +154,7 @@ impl TcpTransport {
             identity: Identity { node: setup.node, address, keys },
             sink: setup.sink,
             peers: RwLock::new(BTreeMap::new()),
+            half_open: Arc::new(HalfOpen::new(limits.half_open)),
             counters: Counters::default(),
             events,
             is_closed: AtomicBool::new(false),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
+use super::half_open::HalfOpen;
 use super::handshake::Identity;
 use super::lane::{LaneLimits, LaneLink};
 use super::manager::Event;
@@ -64,7 +65,6 @@ impl Peer {
 /// Counts since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) half_open: AtomicU64,
     pub(super) threads: AtomicU64,
     pub(super) frames_sent: AtomicU64,
     pub(super) frames_received: AtomicU64,
@@ -89,6 +89,7 @@ pub(super) struct Shared {
     pub(super) sink: Arc<dyn TransportSink>,
     /// The peers that may be sent to. Written by the manager only.
     pub(super) peers: RwLock<BTreeMap<NodeRef, Arc<Peer>>>,
+    pub(super) half_open: Arc<HalfOpen>,
     pub(super) counters: Counters,
     /// Bounded by what sends: dials, connections and lanes, each with at most a few events under way.
     pub(super) events: mpsc::UnboundedSender<Event>,
@@ -114,7 +115,7 @@ impl Shared {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
         let mut stats = TransportStats {
-            half_open: read(&counters.half_open),
+            half_open: self.half_open.count() as u64,
             threads: read(&counters.threads),
             frames_sent: read(&counters.frames_sent),
             frames_received: read(&counters.frames_received),

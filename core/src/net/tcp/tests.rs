@@ -1,9 +1,13 @@
 //! What only the TCP transport has: authentication, strangers at the port, lanes, reconnects.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; the rest fails it")]
+
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::wire::{self, GREETING_HEAD_BYTES, Greeting, MAGIC, VERSION};
 use super::{Limits, TcpSetup, TcpTransport};
@@ -56,6 +60,13 @@ fn stranger(at: &Node) -> TcpStream {
     let stream = TcpStream::connect(at.address()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
+}
+
+fn stranger_from(source: &str, at: &Node) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&at.address().parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.into()
 }
 
 /// Reads until the other end closes.
@@ -216,6 +227,19 @@ fn too_many_silent_strangers_then_further_ones_are_closed_at_once() {
     eventually("it is counted", || a.transport.stats().half_open_refused == 1);
     drop(silent);
     eventually("none is half open", || a.transport.stats().half_open == 0);
+}
+
+#[test]
+fn silent_strangers_of_one_address_are_too_many_then_those_of_another_are_still_heard() {
+    let tcp = Tcp::new();
+    let a = start("127.0.0.1:0", None, tcp.security("1"), |limits| limits.half_open.per_loopback_source = 8).unwrap();
+    let _silent: Vec<TcpStream> = (0..8).map(|_| stranger(&a)).collect();
+    eventually("all are half open", || a.transport.stats().half_open == 8);
+    assert!(read_to_end(stranger(&a)).is_empty());
+    eventually("it is counted", || a.transport.stats().half_open_refused == 1);
+    let _other = stranger_from("127.0.0.2", &a);
+    eventually("it is half open too", || a.transport.stats().half_open == 9);
+    assert_eq!(a.transport.stats().half_open_refused, 1);
 }
 
 #[test]
@@ -404,4 +428,24 @@ fn connections_broken_then_the_session_goes_on_and_nobody_is_told() {
     }
     assert_eq!(a.transport.stats().sessions_reset, 0);
     assert!(a.told().is_empty() && b.told().is_empty());
+}
+
+#[test]
+fn connection_breaks_before_the_goodbye_then_the_other_end_is_told_of_the_end_or_of_a_reset() {
+    let tcp = Tcp::new();
+    let (a, b) = (tcp.start("a", 1, None), tcp.start("b", 2, None));
+    link(&a, &b);
+    (a.break_connections)(&b.node());
+    a.transport.disconnect(&b.node());
+    assert_eq!(a.next(), down(&b.node(), false));
+    let told = b.next();
+    if told == down(&a.node(), false) {
+        // `a` had dialed again before it heard of the disconnect, so its goodbye passed.
+        link(&b, &a);
+    } else {
+        assert_eq!(told, TransportEvent::SessionReset { node: a.node() });
+        assert_eq!(a.next(), up(&b));
+    }
+    a.send(&b.node(), Lane::Ctl, "x");
+    assert_eq!(b.next_frame().2, "x");
 }

@@ -124,7 +124,7 @@ fn is_same(a: Option<&GhostRow>, b: Option<&GhostRow>) -> bool {
 fn wanted(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild) -> Result<(), Unsettled> {
     let id = child_id(index);
     let row = child.rows.get(&core[0]);
-    match certain(core, child) {
+    match certain(ghost, core, child) {
         Some(Wish::Start(_)) if row.is_none() => {
             let facts = format!("{id} was started and nobody stopped it, but nobody knows it");
             return unsettled_by("L1", facts);
@@ -164,7 +164,7 @@ fn wanted(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild) -
 
 /// What must be wanted in the end, where that is certain: no other wish overlaps or follows, and the core holds it,
 /// or so few nodes died since that two holders cannot all be among them (R1).
-fn certain(core: &[ProcessId], child: &GhostChild) -> Option<Wish> {
+fn certain(ghost: &Ghost, core: &[ProcessId], child: &GhostChild) -> Option<Wish> {
     let changes = |intent: &&Intent| !matches!(intent.ended, Some((_, WishEnd::Refused)));
     let last = child.intents.iter().filter(changes).max_by_key(|intent| intent.issued)?;
     let Some((_, WishEnd::Granted)) = last.ended else {
@@ -173,6 +173,10 @@ fn certain(core: &[ProcessId], child: &GhostChild) -> Option<Wish> {
     let is_alone = child.intents.iter().filter(changes).all(|other| {
         other.issued == last.issued || other.ended.is_some_and(|(at, end)| at < last.issued && end == WishEnd::Granted)
     });
+    // Two sides that wrote without each other go by their clocks.
+    if ghost.has_skew && child.intents.iter().filter(changes).count() > 1 {
+        return None;
+    }
     let is_held = match last.wish {
         Wish::Start(spec) => child.held_in_core.contains(&spec),
         Wish::Stop => core.iter().any(|id| {

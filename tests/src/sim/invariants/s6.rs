@@ -66,7 +66,8 @@ fn complete(ghost: &Ghost, process: ProcessId, hub: HubIndex, report: &DrainRepo
     // What hangs in host code cannot be stopped.
     let is_idle = |run: &Run| run.stopping.is_none() && run.in_flight.is_none() && !run.has_exited;
     let runs_here = |child: &GhostChild| {
-        child.hub == hub && child.live_runs().any(|run| run.process == process && is_idle(run))
+        let counts = |run: &&Run| run.process == process && is_idle(run) && !ghost.is_retained(child, run);
+        child.hub == hub && child.live_runs().any(|run| counts(&run))
     };
     for (index, child) in ghost.children.iter().enumerate() {
         if !runs_here(child) {

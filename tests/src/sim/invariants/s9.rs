@@ -115,5 +115,7 @@ fn is_excused(ghost: &Ghost, hub: HubIndex, child: &GhostChild, before: &Run, ru
             && (matches!(other.reason, StartReason::Restart | StartReason::Initial)
                 || other.reason == StartReason::Migration && !ghost.hands_over(hub))
     };
-    !were_together || is_told || child.runs.iter().any(begins_empty)
+    // The loser's state may have been refused, or not be there to give: the hook tells (R12).
+    let has_conflict = child.conflicts.iter().any(|at| *at >= before.begun);
+    !were_together || is_told || has_conflict || child.runs.iter().any(begins_empty)
 }

@@ -1,6 +1,7 @@
 //! Connections that came in: which are kept.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -19,10 +20,10 @@ use crate::net::session::Meeting;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Manager {
-    pub(super) fn accepted(&mut self, accepted: io::Result<TcpStream>) {
+    pub(super) fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         self.accept_after = None;
         match accepted {
-            Ok(stream) => dial::answer(&self.shared, &self.limits, stream),
+            Ok((stream, from)) => dial::answer(&self.shared, &self.limits, stream, from),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 self.accept_after = Some(Instant::now() + ACCEPT_PAUSE);

@@ -1,0 +1,142 @@
+//! One process of a cluster, as the bench sees it: orders go in, answers come out, each with a deadline.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+use super::figure::Language;
+
+/// How to start a process of each language.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// This program; `--worker` makes it obey.
+    pub rust: PathBuf,
+    /// A Python that has the wheel.
+    pub python: Option<PathBuf>,
+    /// The Python side.
+    pub script: PathBuf,
+    /// Where the processes keep their key file.
+    pub scratch: PathBuf,
+}
+
+/// An answer, and when it came.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The answer.
+    pub value: Value,
+    /// When its line was read.
+    pub at: Instant,
+}
+
+impl Answer {
+    /// A number of it; the bench's own workers always send it.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn number(&self, key: &str) -> Result<f64, String> {
+        self.value[key].as_f64().ok_or_else(|| format!("an answer without `{key}`: {}", self.value))
+    }
+}
+
+/// A process that runs one node. Dropping it kills the process.
+#[derive(Debug)]
+pub struct NodeProcess {
+    /// The node's name.
+    pub name: String,
+    child: Child,
+    orders: ChildStdin,
+    answers: Receiver<(Instant, String)>,
+}
+
+impl NodeProcess {
+    /// Starts a process and waits until it is ready to obey.
+    ///
+    /// # Errors
+    /// When it does not start or does not answer.
+    pub fn spawn(programs: &Programs, language: Language, name: &str) -> Result<Self, String> {
+        let mut command = match (language, &programs.python) {
+            (Language::Rust, _) => {
+                let mut command = Command::new(&programs.rust);
+                command.arg("--worker");
+                command
+            }
+            (Language::Python, Some(python)) => {
+                let mut command = Command::new(python);
+                command.arg("-u").arg(&programs.script);
+                command
+            }
+            (Language::Python, None) => return Err("there is no Python with the wheel".into()),
+        };
+        command.env("XDG_STATE_HOME", &programs.scratch);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
+        let (Some(orders), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("a process without pipes".into());
+        };
+        let (sender, answers) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send((Instant::now(), line)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut node = Self { name: name.into(), child, orders, answers };
+        node.answer()?;
+        Ok(node)
+    }
+
+    /// Sends an order without waiting.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn order(&mut self, order: &Value) -> Result<(), String> {
+        let sent = writeln!(self.orders, "{order}").and_then(|()| self.orders.flush());
+        sent.map_err(|error| format!("{} takes no orders: {error}", self.name))
+    }
+
+    /// Waits for the next answer.
+    ///
+    /// # Errors
+    /// When it does not come in time, or says what went wrong.
+    pub fn answer(&mut self) -> Result<Answer, String> {
+        let (at, line) = self.answers.recv_timeout(PATIENCE + Duration::from_secs(10)).map_err(|error| {
+            let status = self.child.try_wait().ok().flatten();
+            let status = status.map_or_else(String::new, |status| format!(", it ended with {status}"));
+            format!("{} does not answer: {error}{status}", self.name)
+        })?;
+        let value: Value =
+            serde_json::from_str(&line).map_err(|error| format!("{} answered {line:?}: {error}", self.name))?;
+        match value.get("error") {
+            Some(error) => Err(format!("{}: {error}", self.name)),
+            None => Ok(Answer { value, at }),
+        }
+    }
+
+    /// Sends an order and waits for its answer.
+    ///
+    /// # Errors
+    /// As of the two.
+    pub fn ask(&mut self, order: &Value) -> Result<Answer, String> {
+        self.order(order)?;
+        self.answer()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        // It fails only if the process ended already.
+        let _ = self.child.kill();
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}

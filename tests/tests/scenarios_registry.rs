@@ -1,0 +1,303 @@
+//! ProcessHub's scenarios about the registry and the placement, on a main node and five peers.
+//! Source of the numbers: upstream-behaviour.md §9.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "tests that run in real time, over real sockets"
+)]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use process_hub::config::{HubConfig, Profile, Synchronization};
+use process_hub::engine::Lane;
+use process_hub::hub::{Hub, Node};
+use process_hub::ids::{ChildId, NodeRef};
+use process_hub::net::tcp::{TcpSetup, TcpTransport};
+use process_hub::net::{Channel, Contact, SendError, Transport, TransportStats};
+use process_hub::observe::HookName;
+use process_hub::strategy::{ConsistentHashing, Distribution, Placements};
+use process_hub_tests::cluster::{
+    COUNTER, Cluster, PATIENCE, ask_all, child_id, counter_kind, eventually, eventually_or, message, nodes_of, options,
+    owner, reference_nodes, spec,
+};
+use process_hub_tests::reference_placement::place;
+
+const SIX: [&str; 6] = ["main", "peer-1", "peer-2", "peer-3", "peer-4", "peer-5"];
+
+fn ids_of(names: &[String]) -> Vec<ChildId> {
+    names.iter().map(|id| child_id(id)).collect()
+}
+
+#[test]
+fn scenario_01_start_and_stop_of_1000_then_every_registry_has_every_row_and_then_none() {
+    let cluster = Cluster::of(&SIX);
+    let ids: Vec<String> = (0..1000).map(|n| format!("child:{n}")).collect();
+    let specs = ids.iter().map(|id| {
+        let mut spec = spec(id);
+        spec.metadata = Some(format!(r#"{{"tag":"t{}"}}"#, id.len()).into());
+        spec
+    });
+    let result = cluster.hubs[0].start_children(specs.clone().collect(), options()).wait().unwrap();
+    assert_eq!(result.errors, []);
+    // R1: the caller's own registry has them when the start is answered.
+    assert_eq!(cluster.hubs[0].child_count(), 1000);
+    cluster.settle();
+    let registry = cluster.registry();
+    assert_eq!(registry.len(), 1000);
+    for spec in specs {
+        let row = &registry[spec.id.as_str()];
+        assert_eq!(*row.spec, spec);
+        assert_eq!(row.instances.len(), 1);
+    }
+    cluster.assert_each_lives_once(&ids);
+    let result = cluster.hubs[0].stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
+    assert_eq!((result.stopped.len(), result.errors), (1000, vec![]));
+    assert!(cluster.census.live().is_empty(), "a stop is answered when the instances have ended");
+    for hub in &cluster.hubs {
+        eventually("the registry is empty", || hub.process_registry().is_empty());
+    }
+}
+
+/// TCP that loses the frames of hubs to some nodes while it is told to; membership goes on.
+struct Leaky {
+    tcp: TcpTransport,
+    leak: Arc<Leak>,
+}
+
+/// Where frames of hubs are lost.
+#[derive(Default)]
+struct Leak {
+    is_open: AtomicBool,
+}
+
+/// The node whose frames are lost.
+const DEAF: &str = "deaf";
+
+impl Transport for Leaky {
+    fn node(&self) -> &NodeRef {
+        self.tcp.node()
+    }
+
+    fn address(&self) -> &str {
+        self.tcp.address()
+    }
+
+    fn connect(&self, address: &str) {
+        self.tcp.connect(address);
+    }
+
+    fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, bytes: Bytes) -> Result<(), SendError> {
+        let is_lost =
+            to.name.as_str() == DEAF && *channel != Channel::Swim && self.leak.is_open.load(Ordering::Acquire);
+        if is_lost { Ok(()) } else { self.tcp.send(to, lane, channel, bytes) }
+    }
+
+    fn disconnect(&self, node: &NodeRef) {
+        self.tcp.disconnect(node);
+    }
+
+    fn links(&self) -> Vec<Contact> {
+        self.tcp.links()
+    }
+
+    fn stats(&self) -> TransportStats {
+        self.tcp.stats()
+    }
+
+    fn close(&self, timeout: Duration) {
+        self.tcp.close(timeout);
+    }
+}
+
+/// Hubs whose nodes lose what they send to the node `deaf`. That one offers no kind, so nothing is asked of it.
+fn leaky_cluster(leak: &Arc<Leak>) -> Cluster {
+    let often = Synchronization::PubSub { sync_interval: Duration::from_millis(250) };
+    let mut cluster = Cluster::with(move |config| config.with_synchronization(often.clone()));
+    for name in ["main", "peer-1", "peer-2", "peer-3", "peer-4", DEAF] {
+        let mut hub_config: HubConfig = cluster.config(name);
+        let node_config = hub_config.node.take().unwrap();
+        let interval = hub_config.hubs_discover_interval;
+        let node = Node::start_with(&node_config, &Profile::fast(), interval, |node, sink| {
+            let tcp = TcpTransport::start(TcpSetup {
+                node: node.clone(),
+                listen: node_config.listen.clone(),
+                advertise: None,
+                security: node_config.security.clone(),
+                sink,
+            })?;
+            Ok(Arc::new(Leaky { tcp, leak: Arc::clone(leak) }))
+        });
+        let mut builder = Hub::builder(hub_config).node(&node.unwrap());
+        if name != DEAF {
+            builder = builder.kind(COUNTER, counter_kind(Arc::clone(&cluster.census)));
+        }
+        cluster.add(builder.start().unwrap());
+    }
+    cluster.see_each_other();
+    cluster
+}
+
+#[test]
+fn scenario_05_every_delta_to_a_node_is_lost_then_the_interval_repairs_its_registry() {
+    let leak = Arc::new(Leak::default());
+    let cluster = leaky_cluster(&leak);
+    let deaf = cluster.hub(DEAF);
+    eventually("the cluster is at rest", || cluster.hubs.iter().all(|hub| !hub.is_locked()));
+    let warm = cluster.hubs[0].start_child(spec("warm"), options()).wait().unwrap();
+    eventually("the node hears of a start", || deaf.child_count() == 1);
+
+    leak.is_open.store(true, Ordering::Release);
+    let ids: Vec<String> = (0..1000).map(|n| format!("child:{n}")).collect();
+    let specs = ids.iter().map(|id| spec(id)).collect();
+    let result = cluster.hubs[0].start_children(specs, options()).wait().unwrap();
+    assert_eq!(result.errors, []);
+    assert_eq!(deaf.child_count(), 1, "it hears nothing");
+    leak.is_open.store(false, Ordering::Release);
+    eventually("what was lost arrives", || deaf.process_registry() == cluster.hubs[0].process_registry());
+    assert_eq!(deaf.child_count(), 1001);
+
+    leak.is_open.store(true, Ordering::Release);
+    let result = cluster.hubs[0].stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
+    assert_eq!(result.errors, []);
+    assert_eq!(deaf.child_count(), 1001, "it hears nothing");
+    leak.is_open.store(false, Ordering::Release);
+    eventually("what was lost arrives", || deaf.process_registry() == cluster.hubs[0].process_registry());
+    assert!(deaf.child_lookup(warm.id.as_str()).is_some());
+    assert_eq!(deaf.child_count(), 1);
+}
+
+#[test]
+fn scenario_07_100_children_crash_then_each_has_a_new_instance_and_every_node_knows() {
+    let mut cluster = Cluster::new().listening(HookName::RegistryPidInserted).listening(HookName::StateLost);
+    cluster.join_all(&SIX);
+    let ids = cluster.start_counters(100);
+    let before = cluster.registry();
+    for id in &ids {
+        cluster.hubs[0].send(message(id, "crash")).wait().unwrap();
+    }
+    eventually_or("every child was started again", || {
+        ids.iter().find(|id| cluster.census.starts(id) != 2).map(|id| format!("{id}: {}", cluster.census.starts(id)))
+    });
+    cluster.assert_each_lives_once(&ids);
+    for hub in &cluster.hubs {
+        eventually_or("every registry has the new instances", || {
+            let rows = hub.process_registry();
+            let is_old = |id: &&String| rows[id.as_str()].instances == before[id.as_str()].instances;
+            ids.iter()
+                .find(is_old)
+                .map(|id| format!("{id} on {} is {:?}", hub.node_name(), rows[id.as_str()].instances))
+        });
+    }
+    for (id, row) in &cluster.registry() {
+        assert_eq!(nodes_of(row), nodes_of(&before[id.as_str()]), "a restart is not a move");
+        assert!(row.state_lost.is_none(), "R8: a supervised restart is no loss");
+    }
+    assert!(cluster.heard("main", HookName::StateLost).is_empty());
+}
+
+#[test]
+fn scenario_10_1000_children_then_each_runs_on_exactly_the_node_the_rule_says() {
+    let cluster = Cluster::of(&SIX);
+    let ids = cluster.start_counters(1000);
+    let registry = cluster.registry();
+    let mut used = BTreeSet::new();
+    for id in &ids {
+        let expected = owner(&SIX, id);
+        let nodes: Vec<String> = nodes_of(&registry[id.as_str()]).iter().map(ToString::to_string).collect();
+        assert_eq!(nodes, std::slice::from_ref(&expected), "{id}");
+        used.insert(expected);
+    }
+    assert_eq!(used.len(), SIX.len(), "every node runs some");
+    let places = ask_all(&cluster.hubs[3], ids.iter().map(|id| (id.as_str(), "node".to_owned())));
+    for (id, place) in ids.iter().zip(places) {
+        assert_eq!(place, owner(&SIX, id));
+    }
+    cluster.assert_each_lives_once(&ids);
+}
+
+#[test]
+fn scenario_11_six_nodes_join_and_leave_one_by_one_then_nobody_is_ever_partitioned() {
+    let mut cluster = Cluster::new().listening(HookName::PartitionChanged);
+    cluster.join_all(&SIX);
+    let ids = cluster.start_counters(60);
+    let extra = ["extra-1", "extra-2", "extra-3", "extra-4", "extra-5", "extra-6"];
+    for name in extra {
+        cluster.join_all(&[name]);
+        assert!(cluster.hubs.iter().all(|hub| !hub.is_partitioned()), "{name} joined");
+    }
+    for name in extra {
+        cluster.take(name).stop(PATIENCE).unwrap();
+        cluster.settle();
+        assert!(cluster.hubs.iter().all(|hub| !hub.is_partitioned()), "{name} left");
+    }
+    for name in SIX.iter().chain(&extra) {
+        assert!(cluster.heard(name, HookName::PartitionChanged).is_empty(), "{name}");
+    }
+    cluster.assert_each_lives_once(&ids);
+}
+
+#[test]
+fn scenario_27_nodes_are_added_and_removed_then_a_key_has_its_count_of_nodes_and_the_same_ones_each_time() {
+    let children: Vec<_> = (0..1000).map(|n| spec(&format!("child:{n}"))).collect();
+    let references: Vec<_> = children.iter().collect();
+    let placed = |names: &[&str], factor: usize| -> Vec<Vec<String>> {
+        let nodes = reference_nodes(names.iter().copied());
+        let candidates: Vec<_> = nodes
+            .iter()
+            .map(|it| process_hub::strategy::Candidate {
+                node: &it.node,
+                weight: it.weight,
+                labels: &it.labels,
+                kinds: &it.kinds,
+            })
+            .collect();
+        let mut placements = Placements::default();
+        ConsistentHashing.place(&candidates, &references, factor, &mut placements);
+        let names_of =
+            |chosen: &[u32]| chosen.iter().map(|&at| candidates[at as usize].node.name.to_string()).collect();
+        placements.iter().map(names_of).collect()
+    };
+    let six = placed(&SIX, 1);
+    assert_eq!(
+        six,
+        placed(&["peer-5", "peer-3", "main", "peer-1", "peer-4", "peer-2"], 1),
+        "the order is no part of it"
+    );
+    for (child, nodes) in children.iter().zip(&six) {
+        let reference: Vec<_> = place(&reference_nodes(SIX), child, 1).iter().map(|it| it.name.to_string()).collect();
+        assert_eq!(*nodes, reference);
+    }
+    for factor in 0..8 {
+        let expected = factor.min(SIX.len());
+        for nodes in placed(&SIX, factor) {
+            assert_eq!(nodes.iter().collect::<BTreeSet<_>>().len(), expected, "factor {factor}: {nodes:?}");
+        }
+    }
+    let five = placed(&SIX[..5], 1);
+    for (before, after) in six.iter().zip(&five) {
+        assert!(before == after || before[0] == SIX[5], "{before:?} moved to {after:?} without need");
+    }
+    assert_eq!(placed(&SIX, 1), six, "added again, it has the same children");
+    assert!(placed(&[], 1).iter().all(Vec::is_empty));
+}
+
+#[test]
+fn scenario_53_awaited_stop_with_6_nodes_then_it_answers_within_a_second() {
+    let cluster = Cluster::of(&SIX);
+    let ids = cluster.start_counters(10);
+    let begin = Instant::now();
+    let one = cluster.hubs[0].stop_child(&child_id(&ids[0]), PATIENCE).wait().unwrap();
+    let took = begin.elapsed();
+    assert_eq!(one.nodes.len(), 1);
+    assert!(took < Duration::from_secs(1), "one child: {took:?}");
+    let begin = Instant::now();
+    let rest = cluster.hubs[5].stop_children(ids_of(&ids[1..]), PATIENCE).wait().unwrap();
+    let took = begin.elapsed();
+    assert_eq!((rest.stopped.len(), rest.errors), (9, vec![]));
+    assert!(took < Duration::from_secs(1), "nine children: {took:?}");
+}
