@@ -14,7 +14,6 @@ use crate::spec::StateLost;
 pub(super) enum MovedState {
     HandedOver,
     None,
-    Lost,
 }
 
 impl MovedState {
@@ -22,7 +21,6 @@ impl MovedState {
         match self {
             Self::HandedOver => "handed_over",
             Self::None => "none",
-            Self::Lost => "lost",
         }
     }
 }

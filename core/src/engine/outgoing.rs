@@ -651,7 +651,7 @@ impl Engine {
             return;
         };
         local.instance = instance;
-        local.phase = Phase::Starting { reason: StartReason::Restart, restore, is_first: false };
+        local.phase = Phase::Starting { restore, is_first: false };
         self.instances.insert(instance, child.clone());
         self.publish_local(child);
         self.start_instance(child, StartReason::Restart, super::calls::CALLBACK_LIMIT);
