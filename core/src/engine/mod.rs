@@ -279,6 +279,8 @@ impl Engine {
             }
             match message {
                 Message::Status(status) => self.status_received(from, header, *status),
+                // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
+                Message::Start { .. } | Message::Stop { .. } if header.to_generation < self.membership.generation => {}
                 other if is_known_start && is_for_us => self.message(from, other),
                 _not_for_this_hub => {}
             }
@@ -357,7 +359,12 @@ impl Engine {
                 if outbox.is_empty() {
                     continue;
                 }
-                let header = Header { number: self.numbers.frame, from_start: self.wall_ms, to_start: peer.started_ms };
+                let header = Header {
+                    number: self.numbers.frame,
+                    from_start: self.wall_ms,
+                    to_start: peer.started_ms,
+                    to_generation: peer.status.as_ref().map_or(0, |status| status.generation),
+                };
                 let effects = &mut self.effects;
                 self.numbers.frame = outbox.take(lane, header, |frame| {
                     effects.push(Effect::Send { to: node.clone(), lane, frame });

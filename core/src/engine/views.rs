@@ -329,6 +329,7 @@ impl Engine {
         self.sweep = Some(self.registry.len());
         self.arm_reconcile();
         self.starts_unparked();
+        self.wake_all_messages();
         self.timers.arm(TimerKey::Status, self.now + HEARTBEAT);
     }
 

@@ -74,7 +74,7 @@ impl World {
                         invariant: "L7",
                         at: now,
                         facts: format!(
-                            "the cluster was settled at {since}, and {} instances were started or stopped since",
+                            "the cluster was settled at {since}, and {} instances were started since",
                             motions - before
                         ),
                     });
