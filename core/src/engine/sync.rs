@@ -56,10 +56,12 @@ impl Engine {
         self.row_changed(child);
     }
 
-    /// The slow comparison: members whose wanted hash differs get our buckets; old tombstones go.
+    /// The slow comparison: every member gets our digests, and those whose wanted hash differs our buckets; old
+    /// tombstones go.
     pub(super) fn compare_wanted(&mut self) {
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm(TimerKey::Sync, self.now + interval);
+        self.send_status_to_all(false);
         let hash = self.registry.wanted_hash();
         let different: Vec<NodeRef> = self
             .membership
