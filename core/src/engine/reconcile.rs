@@ -298,7 +298,7 @@ impl Engine {
             // Quarantine survives its node: only a start or a stop of the child ends it (R21).
             let token = Token { epoch: self.next_epoch(child), transfer: row.token.transfer, ..row.token };
             let token = Token { incarnation: self.me.incarnation, ..token };
-            self.new_local(spec, token, Phase::Quarantined { restarts: self.settings.max_restarts });
+            self.new_local(spec, token, Phase::Quarantined { restarts: row.restarts });
             self.publish_local(child);
             return;
         }

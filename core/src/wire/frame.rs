@@ -367,6 +367,7 @@ mod tests {
             mode: Mode::Active,
             has_state: true,
             since_ms: 1,
+            restarts: 0,
             lost: Some(std::sync::Arc::new(lost)),
         };
         let sent = Message::Delta { from: 0, to: 1, entries: vec![LogEntry::Row(ChildId::new("c").unwrap(), row)] };
