@@ -351,6 +351,15 @@ impl Engine {
             return;
         }
         let (name, epoch) = (&node.name, row.token.epoch);
+        // Until a heal is settled a lower one may still be about: it is not what the child is now.
+        let is_lower = self
+            .registry
+            .get(child.as_str())
+            .and_then(super::registry::Entry::active_holder)
+            .is_some_and(|holder| holder.row.token > row.token);
+        if is_lower && change == Some(HookName::ChildProcessPidUpdated) {
+            return;
+        }
         if change == Some(HookName::ChildProcessPidUpdated) {
             self.fire(HookName::ChildProcessPidUpdated, || json!({"child_id": child, "node": name, "epoch": epoch}));
         } else {
