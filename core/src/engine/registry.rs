@@ -96,6 +96,12 @@ impl Entry {
             .max_by_key(|holder| (holder.row.stage >= Stage::Active, holder.row.token))
     }
 
+    pub(super) fn add_holder(&mut self, holder: Holder) {
+        // Most children have one for good, and a vector would begin with room for four.
+        self.holders.reserve_exact(1);
+        self.holders.push(holder);
+    }
+
     pub(super) fn holder_mut(&mut self, node: &NodeRef) -> Option<&mut Holder> {
         self.holders.iter_mut().find(|holder| holder.node == *node)
     }
@@ -148,6 +154,11 @@ impl Registry {
 
     pub(super) fn entry(&mut self, child: &ChildId) -> &mut Entry {
         self.entries.entry(child.clone()).or_default()
+    }
+
+    /// Makes room for more children at once: growing step by step copies the entries again and again.
+    pub(super) fn reserve(&mut self, additional: usize) {
+        self.entries.reserve(additional);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ChildId, &Entry)> {

@@ -90,7 +90,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         hub_id: config.hub_id,
         settings: Settings {
             view_debounce: config.profile.view_debounce,
-        stall: config.profile.suspicion,
+            stall: config.profile.suspicion,
             readiness: config.profile.worst_detection() * 2,
             move_budget: config.migration_base_timeout,
             deadlock_recovery: config.deadlock_recovery_timeout,

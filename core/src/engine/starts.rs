@@ -142,6 +142,7 @@ impl Engine {
             started.open += 1;
             started.items.insert(spec.id.clone(), Item { spec, state: State::Planned });
         }
+        self.registry.reserve(started.open);
         self.requests.insert(request.0, Request::Start(started));
         self.timers.arm(TimerKey::RequestEnd(request.0), deadline);
         self.plan_start(request.0);
@@ -380,6 +381,10 @@ impl Engine {
             let children: Vec<_> = asked.specs.iter().map(|spec| spec.id.clone()).collect();
             self.fire(HookName::PreChildrenStart, || json!({ "children": children }));
         }
+        self.registry.reserve(asked.specs.len());
+        self.locals.reserve(asked.specs.len());
+        self.instances.reserve(asked.specs.len());
+        self.calls.reserve(asked.specs.len());
         for spec in asked.specs {
             let child = spec.id.clone();
             let left = asked.until.since(self.now).max(Duration::from_millis(1));
