@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use process_hub::config::HubConfig;
 use process_hub::error::{Error, ErrorKind};
 use process_hub::host::call::KindInfo;
-use process_hub::host::queue::HostQueue;
+use process_hub::host::queue::{HostItem, HostQueue};
 use process_hub::hub::Hub;
 use process_hub::ids::{KindName, RequestId};
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use crate::errors::raise;
 use crate::fork::Generation;
 use crate::node::NativeNode;
-use crate::pool::Pool;
+use crate::pool::{Pool, Worker};
 use crate::wait;
 
 /// A running hub. In a forked process it is neither used nor dropped: its runtime's threads do not exist there.
@@ -36,6 +36,8 @@ struct Inner {
     shutdown_timeout: Duration,
     /// Specs that were refused here, for the answers of their requests.
     refused: Mutex<BTreeMap<RequestId, Vec<Error>>>,
+    /// Items that wait until their thread has started another one.
+    held: Mutex<BTreeMap<Worker, HostItem>>,
 }
 
 impl Drop for NativeHub {
@@ -102,6 +104,7 @@ impl NativeHub {
                 pool: Pool::new(threads, process_hub::hub::now),
                 shutdown_timeout,
                 refused: Mutex::default(),
+                held: Mutex::default(),
             }),
             generation: Generation::present(),
         })

@@ -122,14 +122,22 @@ impl Pool {
         if state.is_closed || self.needs_thread(&state) {
             return false;
         }
-        match state.leader {
-            Some(leader) if leader == worker => true,
-            Some(_) => state.is_spread(),
-            None => {
-                state.leader = Some(worker);
-                true
-            }
+        self.may_pull(&mut state, worker)
+    }
+
+    /// Makes `worker` the leader if there is none; says whether it may pull, as the leader or beside it.
+    fn may_pull(&self, state: &mut State, worker: Worker) -> bool {
+        if state.leader == Some(worker) {
+            return true;
         }
+        if !self.has_free_slot(state) {
+            return false;
+        }
+        if state.leader.is_none() {
+            state.leader = Some(worker);
+            return true;
+        }
+        state.is_spread()
     }
 
     /// Blocks until `worker` has something to do.
@@ -139,10 +147,7 @@ impl Pool {
             if state.is_closed {
                 return Turn::Closed;
             }
-            if state.leader.is_none() {
-                state.leader = Some(worker);
-            }
-            if state.leader == Some(worker) || state.is_spread() {
+            if self.may_pull(&mut state, worker) {
                 if self.needs_thread(&state) {
                     return Turn::AddThread;
                 }
@@ -158,13 +163,13 @@ impl Pool {
         }
     }
 
-    /// Whether the last idle thread asks, so that nobody would stand by when it runs a callback.
+    /// Whether the last idle thread asks: nobody would stand by when it runs a callback.
     fn needs_thread(&self, state: &State) -> bool {
-        state.idle_threads() <= 1 && self.may_add(state) && self.has_free_slot(state)
+        state.idle_threads() <= 1 && self.may_add(state)
     }
 
     fn may_add(&self, state: &State) -> bool {
-        state.threads < self.size * (1 + MAX_REPLACEMENTS)
+        state.threads <= self.size * (1 + MAX_REPLACEMENTS)
     }
 
     fn has_free_slot(&self, state: &State) -> bool {
@@ -175,25 +180,20 @@ impl Pool {
     fn watch(&self, state: &mut parking_lot::MutexGuard<'_, State>, worker: Worker) {
         state.is_watched = true;
         let (mut seen, mut same, mut idle) = (state.turns, 0_u32, 0_u32);
-        while !state.is_closed && state.leader.is_some() && !state.is_spread() {
+        while !state.is_closed && !self.may_pull(state, worker) {
             if idle >= IDLE_LOOKS {
                 state.is_watched = false;
                 self.changed.wait(state);
                 return;
             }
             self.changed.wait_for(state, LOOK);
-            if state.leader_busy.is_none() {
-                idle += u32::from(state.turns == seen);
-                same = 0;
-            } else if state.turns == seen {
-                same += 1;
-            } else {
-                (same, idle) = (0, 0);
-            }
+            let is_same = state.turns == seen;
             seen = state.turns;
+            let is_leader_idle = state.leader.is_some() && state.leader_busy.is_none();
+            idle = if is_same && is_leader_idle { idle + 1 } else { 0 };
+            same = if is_same && state.leader_busy.is_some() { same + 1 } else { 0 };
             if same >= 2 && self.has_free_slot(state) {
                 Self::overtake(state, worker);
-                break;
             }
         }
         state.is_watched = false;
@@ -211,8 +211,9 @@ impl Pool {
         state.spread_until = Some(Instant::now() + SPREAD);
     }
 
-    /// `worker` pulled a call and runs it now.
-    pub(crate) fn begin(&self, worker: Worker, deadline: Timestamp) {
+    /// `worker` pulled a call and runs it now. Says whether another thread must be started first, because nobody
+    /// is left to stand by.
+    pub(crate) fn begin(&self, worker: Worker, deadline: Timestamp) -> bool {
         let mut state = self.state.lock();
         state.turns += 1;
         if state.leader == Some(worker) {
@@ -224,6 +225,7 @@ impl Pool {
             let is_waiting = false;
             state.busy.insert(worker, Busy { deadline, is_waiting });
         }
+        state.idle_threads() == 0 && self.may_add(&state)
     }
 
     /// The callback that `worker` runs waits for another child: its slot is free. Says whether another thread
@@ -332,6 +334,15 @@ mod tests {
         assert!(pool.resume(first));
         pool.begin(first, FAR);
         assert_eq!(wait_on_thread(&pool, second).join().unwrap(), Turn::Pull);
+    }
+
+    #[test]
+    fn last_idle_thread_takes_a_call_then_another_is_asked_for() {
+        let pool = pool(4);
+        let (first, second) = (pool.add_thread(), pool.add_thread());
+        assert!(pool.resume(first));
+        assert!(!pool.begin(first, FAR));
+        assert!(pool.begin(second, FAR));
     }
 
     #[test]

@@ -316,7 +316,7 @@ def test_hub_started_in_a_fork_of_a_running_one_then_forked_error():
 
 
 MULTIPROCESSING = """
-import multiprocessing, sys
+import multiprocessing, sys, time
 import process_hub as ph
 
 class Counter(ph.Child):
@@ -327,6 +327,8 @@ class Counter(ph.Child):
 
 def work(address, queue):
     with ph.Hub("mp", seeds=[address], profile="fast") as hub:
+        while hub.child_lookup("c") is None:  # until the registry has come over
+            time.sleep(0.01)
         queue.put(hub.call("c", 1, timeout=10))
 
 if __name__ == "__main__":

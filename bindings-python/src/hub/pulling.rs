@@ -60,26 +60,35 @@ impl Inner {
     }
 
     fn begin<'py>(&self, py: Python<'py>, worker: Worker, item: HostItem) -> PyResult<Bound<'py, PyTuple>> {
-        match item {
-            HostItem::Call(call) => {
-                self.pool.begin(worker, call.deadline);
-                items::call(py, &call).or_else(|error| {
-                    let failure = HostFailure::new(format!("the call has no Python form: {error}"));
-                    self.queue.complete(call.number, HostAnswer::Failed(failure));
-                    items::nothing(py)
-                })
+        let deadline = match &item {
+            HostItem::Call(call) => call.deadline,
+            HostItem::Completed(..) => Timestamp::NEVER,
+            // Hooks are pulled by a thread of their own.
+            HostItem::Hook(_) => return items::nothing(py),
+            HostItem::Closed => {
+                self.pool.close();
+                return items::closed(py);
             }
+        };
+        if self.pool.begin(worker, deadline) {
+            self.held.lock().insert(worker, item);
+            return items::add_thread(py);
+        }
+        self.convert(py, item)
+    }
+
+    fn convert<'py>(&self, py: Python<'py>, item: HostItem) -> PyResult<Bound<'py, PyTuple>> {
+        match item {
+            HostItem::Call(call) => items::call(py, &call).or_else(|error| {
+                let failure = HostFailure::new(format!("the call has no Python form: {error}"));
+                self.queue.complete(call.number, HostAnswer::Failed(failure));
+                items::nothing(py)
+            }),
             HostItem::Completed(request, answer) => {
-                self.pool.begin(worker, Timestamp::NEVER);
                 let refused = self.refused.lock().remove(&request).unwrap_or_default();
                 items::completed(py, request, answer, refused)
             }
-            // Hooks are pulled by a thread of their own.
-            HostItem::Hook(_) => items::nothing(py),
-            HostItem::Closed => {
-                self.pool.close();
-                items::closed(py)
-            }
+            HostItem::Hook(_) | HostItem::Closed => items::nothing(py),
         }
     }
 
@@ -117,9 +126,14 @@ impl NativeHub {
         Ok(())
     }
 
-    /// The next item for a thread, waiting for it.
+    /// The next item for a thread, waiting for it: first of all the one that was held until a thread was added.
     fn next_item<'py>(&self, py: Python<'py>, worker: Worker) -> PyResult<Bound<'py, PyTuple>> {
-        self.inner(py, "next_item")?.next(py, worker)
+        let inner = self.inner(py, "next_item")?;
+        let held = inner.held.lock().remove(&worker);
+        match held {
+            Some(item) => inner.convert(py, item),
+            None => inner.next(py, worker),
+        }
     }
 
     /// Completes a call with a value, then pulls. A value that cannot be encoded fails the call.

@@ -34,6 +34,8 @@ pub(super) enum Purpose {
     Run,
     /// The last call of an instance.
     Stop,
+    /// A spec shown to the interceptors; no instance.
+    Alter { request: u64 },
 }
 
 /// One host call in flight.
@@ -98,6 +100,10 @@ impl Engine {
             return;
         };
         self.timers.disarm(&TimerKey::HostCall(number));
+        if let Purpose::Alter { request } = open.purpose {
+            self.spec_altered(request, &open.child, answer);
+            return;
+        }
         if self.endings.contains(open.instance) {
             let never_began = matches!((&open.purpose, &answer), (Purpose::Start, HostAnswer::Failed(_)));
             self.answer_abandoned(&open, answer);
@@ -147,7 +153,7 @@ impl Engine {
             Purpose::Notice => self.instance_free(&child),
             Purpose::Run => self.body_ended(&child, answer),
             // Only an ending instance is stopped, and those were told apart above.
-            Purpose::Stop => {}
+            Purpose::Stop | Purpose::Alter { .. } => {}
         }
     }
 
@@ -170,7 +176,12 @@ impl Engine {
         };
         let may_go_on = match open.purpose {
             Purpose::Prepare | Purpose::Resolve { .. } | Purpose::Notice => true,
-            Purpose::Start | Purpose::Restore | Purpose::Handle { .. } | Purpose::Run | Purpose::Stop => false,
+            Purpose::Start
+            | Purpose::Restore
+            | Purpose::Handle { .. }
+            | Purpose::Run
+            | Purpose::Stop
+            | Purpose::Alter { .. } => false,
         };
         if may_go_on && !open.is_overdue {
             open.is_overdue = true;
@@ -184,6 +195,10 @@ impl Engine {
         let Some(open) = self.calls.swap_remove(&number) else {
             return;
         };
+        if let Purpose::Alter { request } = open.purpose {
+            self.spec_altered(request, &open.child, HostAnswer::Failed(failure));
+            return;
+        }
         if self.endings.contains(open.instance) {
             // It hangs in host code: nothing more can be called on it.
             self.answer_abandoned(&open, HostAnswer::Failed(failure));
@@ -234,7 +249,8 @@ fn check_size(purpose: &Purpose, answer: HostAnswer) -> HostAnswer {
         | Purpose::Resolve { .. }
         | Purpose::Notice
         | Purpose::Run
-        | Purpose::Stop => {
+        | Purpose::Stop
+        | Purpose::Alter { .. } => {
             return answer;
         }
     };

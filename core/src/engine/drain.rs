@@ -315,6 +315,7 @@ impl Engine {
             let (report, waiters) = (drain.report.clone(), std::mem::take(&mut drain.waiters));
             self.answer_drain(&report, waiters);
         }
+        self.close_all_requests();
         self.fire(HookName::HubShutdown, || json!({"reason": "stopped"}));
         self.is_ended = true;
         self.effects.push(Effect::Stopped);

@@ -14,7 +14,6 @@ use crate::spec::StateLost;
 pub(super) enum MovedState {
     HandedOver,
     None,
-    Lost,
 }
 
 impl MovedState {
@@ -22,10 +21,12 @@ impl MovedState {
         match self {
             Self::HandedOver => "handed_over",
             Self::None => "none",
-            Self::Lost => "lost",
         }
     }
 }
+
+/// Losses of one child that are remembered as told.
+const MAX_TOLD_LOSSES: usize = 16;
 
 /// What waits for the end of the turn.
 #[derive(Debug, Default)]
@@ -77,10 +78,14 @@ impl Engine {
     /// Tells a loss once per epoch on this node (R8).
     pub(super) fn tell_loss(&mut self, child: &ChildId, lost: &StateLost) {
         let entry = self.registry.entry(child);
-        if entry.told_loss >= Some(lost.epoch) {
+        // After a heal the loss that stands may be an earlier one than one that was told.
+        if entry.told_losses.contains(&lost.epoch) {
             return;
         }
-        entry.told_loss = Some(lost.epoch);
+        if entry.told_losses.len() >= MAX_TOLD_LOSSES {
+            entry.told_losses.remove(0);
+        }
+        entry.told_losses.push(lost.epoch);
         self.fire(
             HookName::StateLost,
             || json!({"child_id": child, "epoch": lost.epoch, "version": lost.version, "node": lost.node}),

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::outgoing::Outgoing;
-use crate::host::call::StartReason;
 use crate::ids::{CallNumber, ChildId, Epoch, InstanceId, NodeRef, Token};
 use crate::payload::Payload;
 use crate::spec::{ChildSpec, StateLost};
@@ -55,7 +54,7 @@ pub(super) struct Waiter {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// `start` is under way, and `alter_handover_state` after it where there is a state to restore.
-    Starting { reason: StartReason, restore: Option<Payload>, is_first: bool },
+    Starting { restore: Option<Payload>, is_first: bool },
     /// It handles messages.
     Active,
     /// It crashed and waits to be started again. No host instance.

@@ -5,6 +5,7 @@
 //! `supervisor` and `ending` the instances of this node, `outgoing`, `incoming` and `conflict` the handover machine,
 //! `starts`, `stops` and `routing` what users ask for.
 
+mod arbiter;
 mod calls;
 mod conflict;
 mod drain;
@@ -49,7 +50,7 @@ use crate::strategy::{Placements, Strategies};
 use crate::time::Timestamp;
 use crate::wire::{Header, MemberInfo, Message, RequestKey, open};
 use hash::FixedHash;
-use local::Local;
+use local::{Local, Phase};
 use membership::Membership;
 use registry::Registry;
 use setup::Settings;
@@ -86,7 +87,7 @@ pub struct Engine {
     moves: reconcile::Moves,
 
     requests: BTreeMap<u64, requests::Request>,
-    start_failures: starts::RecentFailures,
+    arbiter: arbiter::Arbiter,
     stop_waiters: BTreeMap<ChildId, stops::StopWaiters>,
     router: routing::Router,
 
@@ -409,10 +410,14 @@ impl Engine {
         self.hooks.fire(&mut self.effects, name, payload);
     }
 
-    /// Ends the hub because one of our invariants does not hold (R20).
-    fn broken(&mut self, what: String) {
-        self.is_ended = true;
-        self.effects.push(Effect::Failed(what));
+    /// Fences the hub when a count of ours does not add up: it would decide wrongly from then on (R20).
+    fn check_invariants(&mut self) {
+        let moving = self.locals.values().filter(|local| matches!(local.phase, Phase::Outgoing(_))).count();
+        if moving != self.moves.open {
+            self.is_ended = true;
+            let what = format!("{} moves are counted as open, {moving} are", self.moves.open);
+            self.effects.push(Effect::Failed(what));
+        }
     }
 
     fn mark_dirty(&mut self, child: &ChildId) {

@@ -15,7 +15,7 @@ use super::hooks::MovedState;
 use super::local::{Phase, Work};
 use super::{Engine, Lane, TimerKey};
 use crate::host::call::{HandoverTarget, HostAnswer, HostRequest, StartReason, StopReason};
-use crate::ids::{ChildId, NodeRef, Token};
+use crate::ids::{ChildId, NodeName, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::Payload;
 use crate::strategy::MovePlan;
@@ -651,7 +651,7 @@ impl Engine {
             return;
         };
         local.instance = instance;
-        local.phase = Phase::Starting { reason: StartReason::Restart, restore, is_first: false };
+        local.phase = Phase::Starting { restore, is_first: false };
         self.instances.insert(instance, child.clone());
         self.publish_local(child);
         self.start_instance(child, StartReason::Restart, super::calls::CALLBACK_LIMIT);
@@ -734,6 +734,29 @@ impl Engine {
         local.lost = Some(std::sync::Arc::new(lost));
         self.counters.states_lost += 1;
         self.publish_local(child);
+    }
+
+    /// Goes on above a gone node that was the child after this one: it was there while this node was cut off or did
+    /// not run, and what it did is lost (R8).
+    pub(super) fn outlive(&mut self, child: &ChildId, gone: NodeName) {
+        let epoch = self.next_epoch(child);
+        let transfer = self.next_transfer();
+        let incarnation = self.me.incarnation;
+        let version = self.registry.get(child.as_str()).map_or(0, |entry| entry.version().counter);
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        local.token = Token { epoch, incarnation, transfer };
+        local.highest_epoch = epoch;
+        let instance = local.instance;
+        if local.has_state {
+            let lost = crate::spec::StateLost { epoch, version, node: gone };
+            local.lost = Some(std::sync::Arc::new(lost));
+            self.counters.states_lost += 1;
+        }
+        self.publish_local(child);
+        self.tell_host(child, instance, HostRequest::SetEpoch(epoch));
+        self.mark_dirty(child);
     }
 
     /// Sends back what waits for an instance that will not handle it.

@@ -68,6 +68,8 @@ enum Need {
     Conflict(NodeRef, Token),
     Given(u64),
     AbortMove,
+    /// A gone node had the child under a higher token: what it did is lost, and the instance here goes on above it.
+    Outlive(NodeName),
     Unplaced,
 }
 
@@ -163,6 +165,7 @@ impl Engine {
             Need::Conflict(winner, token) => self.begin_conflict(child, &winner, token),
             Need::Given(seq) => self.given(child, seq),
             Need::AbortMove => self.abort_move(child, "another instance has a higher token"),
+            Need::Outlive(node) => self.outlive(child, node),
             Need::Unplaced => self.tell_unplaced(child),
         }
         self.check_stopped(child);
@@ -212,6 +215,12 @@ impl Engine {
             }
             (Phase::Starting { .. } | Phase::Resting { .. } | Phase::Quarantined { .. }, Some(_)) => {
                 Need::Stop(StopReason::LostOwnership)
+            }
+            (Phase::Active, None)
+                if self.membership.is_settled && entry.departed_active_above(local.token).is_some() =>
+            {
+                let departed = entry.departed_active_above(local.token);
+                departed.map_or(Need::Nothing, |holder| Need::Outlive(holder.node.name.clone()))
             }
             (Phase::Active | Phase::Resting { .. }, None) => match &entry.owner {
                 Some(owner) if *owner == self.me => Need::Nothing,

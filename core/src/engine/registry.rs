@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::hash::FixedHash;
-use crate::ids::{ChildId, Epoch, NodeRef};
+use crate::ids::{ChildId, Epoch, NodeRef, Token};
 use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
 /// Number of buckets of the wanted digest.
@@ -40,8 +40,8 @@ pub(super) struct Entry {
     pub(super) placed_in: u64,
     /// That nobody can run it was told.
     pub(super) is_unplaced_told: bool,
-    /// The last loss that was told here.
-    pub(super) told_loss: Option<Epoch>,
+    /// The losses that were told here, oldest first.
+    pub(super) told_losses: Vec<Epoch>,
     /// Our log's entries about it; 0 for none.
     pub(super) own_row_seq: u64,
     pub(super) own_wanted_seq: u64,
@@ -100,6 +100,11 @@ impl Entry {
         // Most children have one for good, and a vector would begin with room for four.
         self.holders.reserve_exact(1);
         self.holders.push(holder);
+    }
+
+    /// A gone node that was the child under a higher token than this, and that nobody took over from.
+    pub(super) fn departed_active_above(&self, token: Token) -> Option<&Holder> {
+        self.departed_holder().filter(|holder| holder.row.stage == Stage::Active && holder.row.token > token)
     }
 
     pub(super) fn holder_mut(&mut self, node: &NodeRef) -> Option<&mut Holder> {

@@ -159,6 +159,23 @@ impl Engine {
         self.requests.remove(&id)
     }
 
+    /// The hub ends: nobody is left waiting.
+    pub(super) fn close_all_requests(&mut self) {
+        let mut open: Vec<u64> = self.requests.keys().copied().collect();
+        open.extend(self.open_messages());
+        for id in open {
+            let error = Error::new(ErrorKind::Closed, "hub", "the hub has ended");
+            match self.close_request(id) {
+                // A rollback stands for the start whose answer waits for it.
+                Some(Request::Stop(stop)) => self.stop_closed(stop, error),
+                Some(Request::Start(_) | Request::Sync(_) | Request::WhichChildren(_)) => {
+                    self.reply(RequestId(id), Err(error));
+                }
+                None => self.message_done(id, Err(error.with_maybe_executed(true))),
+            }
+        }
+    }
+
     /// The user no longer waits.
     pub(super) fn cancel(&mut self, request: RequestId) {
         let error = Error::new(ErrorKind::Cancelled, "request", "it was cancelled");

@@ -164,6 +164,20 @@ impl Engine {
         }
     }
 
+    /// The view is settled: what waited for somebody to ask is looked at.
+    pub(super) fn wake_all_messages(&mut self) {
+        let waiting: Vec<ChildId> = self
+            .router
+            .routes
+            .iter()
+            .filter(|(_, route)| !route.waiting.is_empty())
+            .map(|(child, _)| child.clone())
+            .collect();
+        for child in waiting {
+            self.pump_route(&child);
+        }
+    }
+
     pub(super) fn route_message(&mut self, id: u64) {
         if let Some(child) = self.router.open.get(&id).map(|open| open.child.clone()) {
             self.pump_route(&child);
@@ -245,6 +259,10 @@ impl Engine {
     /// No instance to send to: wait, or find out whether the child exists at all.
     fn nobody_yet(&mut self, child: &ChildId) {
         if self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted) {
+            return;
+        }
+        if !self.membership.is_settled {
+            // Who is there is not known yet: asked again once it is.
             return;
         }
         let members: BTreeSet<NodeRef> = self.membership.others(&self.me).cloned().collect();
@@ -454,8 +472,12 @@ impl Engine {
         }
     }
 
+    pub(super) fn open_messages(&self) -> Vec<u64> {
+        self.router.open.keys().copied().collect()
+    }
+
     /// A message has its answer.
-    fn message_done(&mut self, id: u64, result: Result<Outcome, Error>) {
+    pub(super) fn message_done(&mut self, id: u64, result: Result<Outcome, Error>) {
         let Some(open) = self.router.open.swap_remove(&id) else {
             return;
         };

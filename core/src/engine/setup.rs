@@ -127,7 +127,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         refused_moves: super::IndexMap::default(),
         moves: super::reconcile::Moves::default(),
         requests: BTreeMap::new(),
-        start_failures: super::starts::RecentFailures::default(),
+        arbiter: super::arbiter::Arbiter::default(),
         stop_waiters: BTreeMap::new(),
         router: super::routing::Router::default(),
         timers: super::Timers::default(),

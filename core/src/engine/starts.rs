@@ -4,38 +4,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
-use serde_json::json;
 
+use super::calls::{Purpose, SHORT_CALLBACK, split};
 use super::hash::FixedHash;
 use super::io::{IfExists, OnFailure, StartOptions};
-use super::local::{Phase, Waiter};
 use super::requests::{Request, Unconfirmed};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
-use crate::host::call::StartReason;
-use crate::ids::{ChildId, Epoch, NodeRef, RequestId};
+use crate::host::call::{HostAnswer, HostRequest};
+use crate::ids::{ChildId, Epoch, InstanceId, NodeRef, RequestId};
 use crate::observe::HookName;
+use crate::payload::{ContentType, Payload};
 use crate::spec::{ChildError, ChildSpec, StartResult, Started, StartedInstance};
 use crate::time::Timestamp;
-use crate::wire::{Message, RequestKey, StartAnswer};
+use crate::wire::{Message, StartAnswer};
 
 /// Specs in one message.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 /// An owner that is silent this long is asked again; it knows its own work by the request's key.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// After a `view_mismatch`.
 pub(super) const PLAN_AGAIN: Duration = Duration::from_millis(20);
-/// Start messages that wait for a settled view.
-const MAX_PARKED: usize = 4096;
-/// Failures remembered for repeated requests.
-const MAX_FAILURES: usize = 4096;
 
 /// How far one child of a start is.
 #[derive(Debug)]
 enum State {
+    /// An interceptor of `child_data_alter` looks at the spec.
+    Altering,
     Planned,
-    Asked { node: NodeRef, at: Timestamp },
-    Confirming { node: NodeRef, epoch: Epoch },
+    Asked {
+        node: NodeRef,
+        at: Timestamp,
+    },
+    Confirming {
+        node: NodeRef,
+        epoch: Epoch,
+    },
     Done(Result<Started, ChildError>),
 }
 
@@ -64,7 +68,7 @@ impl StartRequest {
         for item in self.items.values_mut() {
             let is_lost = match &item.state {
                 State::Asked { node: asked, .. } | State::Confirming { node: asked, .. } => asked == node,
-                State::Planned | State::Done(_) => false,
+                State::Altering | State::Planned | State::Done(_) => false,
             };
             if is_lost {
                 item.state = State::Planned;
@@ -92,27 +96,12 @@ impl StartRequest {
     }
 }
 
-/// A start message as the owner got it.
-#[derive(Debug)]
-struct Asked {
-    from: NodeRef,
-    key: RequestKey,
-    view_hash: u64,
-    until: Timestamp,
-    return_existing: bool,
-    specs: Vec<Arc<ChildSpec>>,
-}
-
-/// What the owner remembers for requests that come again, and those that wait.
-#[derive(Debug, Default)]
-pub(super) struct RecentFailures {
-    failures: IndexMap<(RequestKey, ChildId), ChildError, FixedHash>,
-    parked: Vec<Asked>,
-    /// Answers of this turn.
-    answers: std::collections::BTreeMap<(NodeRef, u64), Vec<(ChildId, StartAnswer)>>,
-}
-
-fn child_error(child: &ChildId, node: Option<&NodeRef>, kind: ErrorKind, message: impl Into<String>) -> ChildError {
+pub(super) fn child_error(
+    child: &ChildId,
+    node: Option<&NodeRef>,
+    kind: ErrorKind,
+    message: impl Into<String>,
+) -> ChildError {
     ChildError { id: child.clone(), node: node.map(|node| node.name.clone()), kind, message: message.into() }
 }
 
@@ -145,7 +134,67 @@ impl Engine {
         self.registry.reserve(started.open);
         self.requests.insert(request.0, Request::Start(started));
         self.timers.arm(TimerKey::RequestEnd(request.0), deadline);
-        self.plan_start(request.0);
+        if self.hooks.wants(HookName::ChildDataAlter) {
+            self.ask_interceptors(request.0);
+        } else {
+            self.plan_start(request.0);
+        }
+    }
+
+    /// Shows every spec of a request to the interceptors before it is planned.
+    fn ask_interceptors(&mut self, id: u64) {
+        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
+            return;
+        };
+        let specs: Vec<Arc<ChildSpec>> = request
+            .items
+            .values_mut()
+            .map(|item| {
+                item.state = State::Altering;
+                item.spec.clone()
+            })
+            .collect();
+        let borrowed: Vec<&ChildSpec> = specs.iter().map(AsRef::as_ref).collect();
+        let owners = self.owners_of(&borrowed);
+        for (spec, owner) in specs.into_iter().zip(owners) {
+            let child = spec.id.clone();
+            let nodes = owner.into_iter().map(|owner| owner.name).collect();
+            let ask = HostRequest::AlterSpec { spec, nodes };
+            self.call_host(&child, InstanceId::default(), ask, Some(SHORT_CALLBACK), Purpose::Alter { request: id });
+        }
+    }
+
+    /// The interceptors are done with a spec. One that fails, is late, or answers what is no spec of this child
+    /// changes nothing, and that is told.
+    pub(super) fn spec_altered(&mut self, id: u64, child: &ChildId, answer: HostAnswer) {
+        let altered = match split(answer) {
+            Ok(None) => Ok(None),
+            Ok(Some(document)) => read_altered(child, &document).map(Some),
+            Err(failure) => Err(failure.message),
+        };
+        if let Err(message) = &altered {
+            self.tell_failure(child, "child_data_alter", message);
+        }
+        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
+            return;
+        };
+        if let Some(item) = request.items.get_mut(child)
+            && matches!(item.state, State::Altering)
+        {
+            item.state = State::Planned;
+            if let Ok(Some(mut spec)) = altered {
+                // What the document cannot tell, or tells in other words, stays as it is.
+                let is_same = item.spec.args.content_type != ContentType::Json
+                    || spec.to_json()["args"] == item.spec.to_json()["args"];
+                if is_same {
+                    spec.args = item.spec.args.clone();
+                }
+                item.spec = Arc::new(spec);
+            }
+        }
+        if !request.items.values().any(|item| matches!(item.state, State::Altering)) {
+            self.plan_start(id);
+        }
     }
 
     /// Asks the owners for what is planned.
@@ -257,7 +306,7 @@ impl Engine {
                 continue;
             };
             match (&item.state, answer) {
-                (State::Done(_) | State::Confirming { .. }, _) => {}
+                (State::Altering | State::Done(_) | State::Confirming { .. }, _) => {}
                 (State::Planned | State::Asked { .. }, StartAnswer::Started { epoch, seq }) => {
                     item.state = State::Confirming { node: from.clone(), epoch };
                     if seq <= confirmed_seq {
@@ -305,7 +354,7 @@ impl Engine {
                 let node = match &item.state {
                     State::Done(_) => continue,
                     State::Asked { node, .. } | State::Confirming { node, .. } => Some(node.clone()),
-                    State::Planned => None,
+                    State::Altering | State::Planned => None,
                 };
                 let message = format!("not started within {} ms", timeout.as_millis());
                 item.state = State::Done(Err(child_error(&item.spec.id, node.as_ref(), ErrorKind::Timeout, message)));
@@ -336,7 +385,7 @@ impl Engine {
                     }
                     result.errors.push(error);
                 }
-                State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
+                State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
             }
         }
         if result.errors.is_empty() || request.options.on_failure == OnFailure::Continue || undone.is_empty() {
@@ -348,192 +397,16 @@ impl Engine {
         let left = request.deadline.since(self.now);
         self.roll_back(RequestId(id), undone, result, left);
     }
+}
 
-    /// The owner's side of a start.
-    pub(super) fn start_received(
-        &mut self,
-        from: &NodeRef,
-        key: RequestKey,
-        view_hash: u64,
-        left_ms: u64,
-        return_existing: bool,
-        specs: Vec<Arc<ChildSpec>>,
-    ) {
-        let until = self.now + Duration::from_millis(left_ms);
-        self.decide(Asked { from: from.clone(), key, view_hash, until, return_existing, specs });
+/// The spec that the interceptors made of the one of `child`.
+fn read_altered(child: &ChildId, document: &Payload) -> Result<ChildSpec, String> {
+    let value = serde_json::from_slice(&document.data).map_err(|error| format!("not JSON: {error}"))?;
+    let spec = ChildSpec::from_json(&value).map_err(|error| error.message)?;
+    if spec.id != *child {
+        return Err(format!("the id cannot be changed, from {child} to {}", spec.id));
     }
-
-    fn decide(&mut self, asked: Asked) {
-        let is_current = asked.view_hash == self.membership.view.hash;
-        if is_current && !self.membership.is_settled {
-            if self.start_failures.parked.len() < MAX_PARKED {
-                self.start_failures.parked.push(asked);
-            }
-            return;
-        }
-        if !is_current || self.info.is_leaving {
-            for spec in &asked.specs {
-                self.answer(&asked.from, asked.key.request, &spec.id, StartAnswer::ViewMismatch);
-            }
-            return;
-        }
-        if self.hooks.wants(HookName::PreChildrenStart) {
-            let children: Vec<_> = asked.specs.iter().map(|spec| spec.id.clone()).collect();
-            self.fire(HookName::PreChildrenStart, || json!({ "children": children }));
-        }
-        self.registry.reserve(asked.specs.len());
-        self.locals.reserve(asked.specs.len());
-        self.instances.reserve(asked.specs.len());
-        self.calls.reserve(asked.specs.len());
-        for spec in asked.specs {
-            let child = spec.id.clone();
-            let left = asked.until.since(self.now).max(Duration::from_millis(1));
-            let waiter = Waiter { node: asked.from.clone(), request: asked.key.request };
-            if let Some(answer) = self.decide_one(spec, asked.key, waiter, left, asked.return_existing) {
-                self.answer(&asked.from, asked.key.request, &child, answer);
-            }
-        }
-    }
-
-    /// `None`: the answer comes later.
-    fn decide_one(
-        &mut self,
-        spec: Arc<ChildSpec>,
-        key: RequestKey,
-        waiter: Waiter,
-        left: Duration,
-        return_existing: bool,
-    ) -> Option<StartAnswer> {
-        let child = spec.id.clone();
-        let wanted = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref());
-        let existing = wanted.filter(|wanted| wanted.spec.is_some()).map(|wanted| wanted.request);
-        if let Some(request) = existing {
-            let is_ours = request == key;
-            let is_quarantined =
-                self.locals.get(&child).is_some_and(|local| matches!(local.phase, Phase::Quarantined { .. }));
-            if is_quarantined && !is_ours {
-                // R21: a start ends the quarantine.
-                self.remove_local(&child);
-                self.drop_row(&child, None);
-            } else if is_ours || return_existing {
-                return self.answer_existing(&child, waiter);
-            } else {
-                let message = "it is already wanted";
-                return Some(StartAnswer::Failed(child_error(
-                    &child,
-                    Some(&self.me),
-                    ErrorKind::AlreadyStarted,
-                    message,
-                )));
-            }
-        }
-        if self.registry.get(child.as_str()).is_some_and(|entry| entry.past_start == Some(key)) {
-            let message = "it was started, and stopped since";
-            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, message)));
-        }
-        if let Some(error) = self.start_failures.failures.get(&(key, child.clone())) {
-            return Some(StartAnswer::Failed(error.clone()));
-        }
-        let is_free = !self.is_ending(&child)
-            && !self.locals.contains_key(&child)
-            && self.registry.get(child.as_str()).is_none_or(|entry| entry.living_holder(&self.me).is_none());
-        if !is_free || !self.kinds.contains_key(&spec.kind) {
-            return Some(StartAnswer::ViewMismatch);
-        }
-        self.write_wanted(&child, Some(spec.clone()), key);
-        self.begin(spec, StartReason::Initial, None, vec![waiter], left);
-        None
-    }
-
-    fn answer_existing(&mut self, child: &ChildId, waiter: Waiter) -> Option<StartAnswer> {
-        let seq = self.log.seq;
-        if let Some(local) = self.locals.get_mut(child) {
-            let is_waited_for = match &local.phase {
-                Phase::Starting { .. } | Phase::Resting { .. } => true,
-                Phase::Quarantined { restarts } => {
-                    let message = format!("quarantined after {restarts} restarts");
-                    let error = child_error(child, Some(&self.me), ErrorKind::RestartLimit, message);
-                    return Some(StartAnswer::Failed(error));
-                }
-                Phase::Active | Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Ending => false,
-            };
-            if is_waited_for {
-                if !local.waiters.contains(&waiter) {
-                    local.waiters.push(waiter);
-                }
-                return None;
-            }
-        }
-        // It runs here or where it moved to; if nobody runs it, reconcile starts it and the request asks again.
-        let holder = self.registry.get(child.as_str()).and_then(super::registry::Entry::active_holder);
-        holder.map(|holder| StartAnswer::Started { epoch: holder.row.token.epoch, seq })
-    }
-
-    /// The view is settled, or another one: what waited is decided.
-    pub(super) fn starts_unparked(&mut self) {
-        for asked in std::mem::take(&mut self.start_failures.parked) {
-            if asked.until > self.now {
-                self.decide(asked);
-            }
-        }
-    }
-
-    fn answer(&mut self, to: &NodeRef, request: u64, child: &ChildId, answer: StartAnswer) {
-        let answers = self.start_failures.answers.entry((to.clone(), request)).or_default();
-        answers.push((child.clone(), answer));
-    }
-
-    /// Sends the answers of this turn.
-    pub(super) fn send_start_answers(&mut self) {
-        // An answer to ourselves may finish a request, which may begin the next.
-        while let Some(((to, request), mut answers)) = self.start_failures.answers.pop_first() {
-            if to == self.me {
-                self.started_received(&to, request, answers);
-                continue;
-            }
-            while !answers.is_empty() {
-                let rest = answers.split_off(answers.len().min(CHUNK));
-                self.send_ctl(&to, &Message::Started(request, std::mem::replace(&mut answers, rest)));
-            }
-        }
-    }
-
-    pub(super) fn answer_waiters_started(&mut self, child: &ChildId, waiters: Vec<Waiter>) {
-        let seq = self.log.seq;
-        let epoch = self.locals.get(child).map(|local| local.token.epoch).unwrap_or_default();
-        for waiter in waiters {
-            self.answer(&waiter.node, waiter.request, child, StartAnswer::Started { epoch, seq });
-        }
-    }
-
-    pub(super) fn answer_waiters_failed(
-        &mut self,
-        child: &ChildId,
-        waiters: Vec<Waiter>,
-        kind: ErrorKind,
-        message: &str,
-    ) {
-        let error = child_error(child, Some(&self.me), kind, message);
-        for waiter in waiters {
-            let key = RequestKey { incarnation: waiter.node.incarnation, request: waiter.request };
-            if self.start_failures.failures.len() >= MAX_FAILURES {
-                self.start_failures.failures.shift_remove_index(0);
-            }
-            self.start_failures.failures.insert((key, child.clone()), error.clone());
-            self.answer(&waiter.node, waiter.request, child, StartAnswer::Failed(error.clone()));
-        }
-    }
-
-    pub(super) fn answer_waiters_stopped(&mut self, child: &ChildId) {
-        let waiters = self.locals.get_mut(child).map(|local| std::mem::take(&mut local.waiters)).unwrap_or_default();
-        self.answer_waiters_failed(child, waiters, ErrorKind::Cancelled, "it was stopped while it started");
-    }
-
-    /// The request a wanted entry was written for.
-    pub(super) fn wanted_request(&self, child: &ChildId) -> RequestKey {
-        let wanted = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref());
-        wanted.map(|wanted| wanted.request).unwrap_or_default()
-    }
+    Ok(spec)
 }
 
 /// Fills the metadata keys that a spec leaves out.

@@ -357,6 +357,13 @@ impl Engine {
         self.stop_finished(id);
     }
 
+    /// The hub ends before the stops did.
+    pub(super) fn stop_closed(&mut self, request: StopRequest, error: Error) {
+        if !request.is_answered {
+            self.reply(request.api, Err(error));
+        }
+    }
+
     fn stop_finished(&mut self, id: u64) {
         if !matches!(self.requests.get(&id), Some(Request::Stop(request)) if request.open == 0) {
             return;

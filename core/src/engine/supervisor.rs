@@ -59,7 +59,7 @@ impl Engine {
         let epoch = self.next_epoch(&child);
         let token = Token { epoch, incarnation: self.me.incarnation, transfer: self.next_transfer() };
         let is_first = reason == StartReason::Initial;
-        self.new_local(spec, token, Phase::Starting { reason, restore: None, is_first });
+        self.new_local(spec, token, Phase::Starting { restore: None, is_first });
         if let Some(local) = self.locals.get_mut(&child) {
             local.waiters = waiters;
             local.lost = lost.map(|lost| Arc::new(StateLost { epoch, ..(*lost).clone() }));
@@ -289,7 +289,7 @@ impl Engine {
         self.counters.restarts += 1;
         local.token.transfer = transfer;
         local.instance = instance;
-        local.phase = Phase::Starting { reason: StartReason::Restart, restore, is_first: false };
+        local.phase = Phase::Starting { restore, is_first: false };
         self.instances.insert(instance, child.clone());
         self.publish_local(child);
         self.start_instance(child, StartReason::Restart, CALLBACK_LIMIT);

@@ -252,7 +252,9 @@ impl Engine {
         }
         self.membership.hear(node, known_seq);
         if is_remembered {
-            self.membership.departed.insert(node.clone(), known_seq);
+            // A node may depart twice, its hub and then its process: the second time nothing of it is known.
+            let seq = self.membership.departed.entry(node.clone()).or_default();
+            *seq = known_seq.max(*seq);
         }
     }
 

@@ -101,6 +101,7 @@ impl Engine {
         let pause = if is_settled && !lacks_status { HEARTBEAT } else { AGREE_AGAIN };
         self.timers.arm(TimerKey::Status, self.now + pause);
         self.forget_refused_moves();
+        self.check_invariants();
     }
 
     pub(super) fn arm_heartbeat(&mut self) {
@@ -328,6 +329,7 @@ impl Engine {
         self.sweep = Some(self.registry.len());
         self.arm_reconcile();
         self.starts_unparked();
+        self.wake_all_messages();
         self.timers.arm(TimerKey::Status, self.now + HEARTBEAT);
     }
 

@@ -237,6 +237,8 @@ impl World {
     }
 
     fn hub_stopped(&mut self, at: ProcessId, hub: HubIndex) -> Check {
+        // The driver closes what is still open.
+        self.oracle.ghost.close_requests(at, hub);
         let process = self.process_mut(at);
         process.hubs[usize::from(hub)].has_stopped = true;
         if process.hubs.iter().all(|cell| cell.has_stopped) {

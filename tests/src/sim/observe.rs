@@ -82,6 +82,15 @@ impl Ghost {
         }
     }
 
+    /// The hub ended: nobody waits for its requests any more.
+    pub(crate) fn close_requests(&mut self, process: ProcessId, hub: HubIndex) {
+        let open: Vec<_> = self.requests.keys().filter(|key| (key.0, key.1) == (process, hub)).copied().collect();
+        for (process, hub, request) in open {
+            self.requests.remove(&(process, hub, request));
+            self.end_intents(process, request, |_| WishEnd::Unknown);
+        }
+    }
+
     fn set_life(&mut self, process: ProcessId, life: Life) {
         let now = self.now;
         self.disturbed = now;
