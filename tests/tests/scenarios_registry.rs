@@ -75,6 +75,7 @@ struct Leak {
     is_open: AtomicBool,
 }
 
+const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 /// The node whose frames are lost.
 const DEAF: &str = "deaf";
 
@@ -116,7 +117,7 @@ impl Transport for Leaky {
 
 /// Hubs whose nodes lose what they send to the node `deaf`. That one offers no kind, so nothing is asked of it.
 fn leaky_cluster(leak: &Arc<Leak>) -> Cluster {
-    let often = Synchronization::PubSub { sync_interval: Duration::from_millis(250) };
+    let often = Synchronization::PubSub { sync_interval: SYNC_INTERVAL };
     let mut cluster = Cluster::with(move |config| config.with_synchronization(often.clone()));
     for name in ["main", "peer-1", "peer-2", "peer-3", "peer-4", DEAF] {
         let mut hub_config: HubConfig = cluster.config(name);
@@ -158,7 +159,9 @@ fn scenario_05_every_delta_to_a_node_is_lost_then_the_interval_repairs_its_regis
     assert_eq!(result.errors, []);
     assert_eq!(deaf.child_count(), 1, "it hears nothing");
     leak.is_open.store(false, Ordering::Release);
+    let begin = Instant::now();
     eventually("what was lost arrives", || deaf.process_registry() == cluster.hubs[0].process_registry());
+    assert!(begin.elapsed() < 8 * SYNC_INTERVAL, "the interval is {SYNC_INTERVAL:?}, it took {:?}", begin.elapsed());
     assert_eq!(deaf.child_count(), 1001);
 
     leak.is_open.store(true, Ordering::Release);

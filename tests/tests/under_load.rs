@@ -1,6 +1,6 @@
 //! Additions under load while a node joins and leaves: none that was acknowledged is lost, no call fails.
 //!
-//! 3 rounds by default; `PROCESS_HUB_ROUNDS=10` asks for ten.
+//! Ten rounds; `PROCESS_HUB_ROUNDS` asks for another number.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -23,7 +23,7 @@ const CHILD_COUNT: usize = 1_000;
 const CALLER_COUNT: u64 = 8;
 
 /// What has to be added before the join, between join and leave, and after the leave of a round.
-const ADDITIONS_BETWEEN: u64 = 500;
+const ADDITIONS_BETWEEN: u64 = 1_500;
 
 /// Threads that add without a pause.
 struct Callers {
@@ -82,7 +82,7 @@ impl Control {
 }
 
 fn rounds() -> usize {
-    std::env::var("PROCESS_HUB_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3)
+    std::env::var("PROCESS_HUB_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(10)
 }
 
 fn join_and_leave_under_load(migration: Migration) {

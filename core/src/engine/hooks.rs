@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Effect, Engine};
-use crate::ids::{ChildId, NodeName};
+use crate::ids::{ChildId, NodeName, NodeRef};
 use crate::observe::{HookEvent, HookName};
 use crate::spec::StateLost;
 
@@ -90,6 +90,12 @@ impl Engine {
             HookName::StateLost,
             || json!({"child_id": child, "epoch": lost.epoch, "version": lost.version, "node": lost.node}),
         );
+    }
+
+    /// Tells that a child used up its restart budget, there or here.
+    pub(super) fn tell_quarantine(&mut self, child: &ChildId, node: &NodeRef, restarts: u32) {
+        let node = &node.name;
+        self.fire(HookName::ChildQuarantined, || json!({"child_id": child, "node": node, "restarts": restarts}));
     }
 
     /// Tells that a callback failed.

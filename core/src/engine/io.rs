@@ -40,8 +40,8 @@ pub enum Input {
 pub struct StartOptions {
     /// Total time of the request.
     pub timeout: Duration,
-    /// Whether an id that is already wanted is an error (`check_existing`); without it the running child is
-    /// reported as started.
+    /// ProcessHub's option to look the ids up in the caller's registry first. Here the owner decides in any case,
+    /// and one known id refuses no other: what it answers is `if_exists`, whatever this says.
     pub check_existing: bool,
     /// What to answer for an id that is already wanted.
     pub if_exists: IfExists,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::outgoing::Outgoing;
+use crate::host::call::InstanceEvent;
 use crate::ids::{CallNumber, ChildId, Epoch, InstanceId, NodeRef, Token};
 use crate::payload::Payload;
 use crate::spec::{ChildSpec, StateLost};
@@ -108,6 +109,8 @@ pub(super) struct Local {
     pub(super) phase: Phase,
     /// The host call in flight, `run` apart.
     pub(super) call: Option<CallNumber>,
+    /// How the instance ended itself while it started.
+    pub(super) early: Option<InstanceEvent>,
     /// The `run` in flight.
     pub(super) body: Option<CallNumber>,
     pub(super) inbox: VecDeque<Work>,

@@ -306,6 +306,7 @@ impl Engine {
             LogEntry::Row(child, row) => {
                 self.note_epoch(row.token.epoch);
                 let entry = self.registry.entry(&child);
+                let was_quarantined = entry.holders.iter().any(|holder| holder.row.stage == Stage::Quarantined);
                 let change = match entry.holder_mut(from) {
                     Some(holder) => {
                         let before = std::mem::replace(&mut holder.row, row.clone());
@@ -321,6 +322,9 @@ impl Engine {
                     }
                 };
                 self.tell_row(&child, from, &row, change);
+                if row.stage == Stage::Quarantined && !was_quarantined {
+                    self.tell_quarantine(&child, from, row.restarts);
+                }
                 self.row_seen(&child, &row);
             }
             LogEntry::Gone(child, given) => {

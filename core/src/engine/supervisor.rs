@@ -34,6 +34,7 @@ impl Engine {
             lost: None,
             phase,
             call: None,
+            early: None,
             body: None,
             inbox: super::Queue::new(),
             waiters: Vec::new(),
@@ -97,8 +98,18 @@ impl Engine {
                 Stage::Active
             }
         };
+        let restarts = match &local.phase {
+            Phase::Quarantined { restarts } => *restarts,
+            Phase::Starting { .. }
+            | Phase::Incoming(_)
+            | Phase::Active
+            | Phase::Resting { .. }
+            | Phase::Outgoing(_)
+            | Phase::Ending => 0,
+        };
         let row = InstanceRow {
             token: local.token,
+            restarts,
             stage,
             mode: Mode::Active,
             has_state: local.has_state,
@@ -152,7 +163,7 @@ impl Engine {
         local.phase = Phase::Active;
         local.since_ms = since_ms;
         let (token, instance, has_run) = (local.token, local.instance, local.has_run);
-        let waiters = std::mem::take(&mut local.waiters);
+        let (waiters, early) = (std::mem::take(&mut local.waiters), local.early.take());
         self.publish_local(child);
         if self.hooks.wants(HookName::RegistryPidInserted) || self.hooks.wants(HookName::ChildProcessPidUpdated) {
             self.tell_own_row(child);
@@ -161,6 +172,11 @@ impl Engine {
             self.hooks.started.push(json!({"id": child, "node": self.me.name, "epoch": token.epoch, "result": "ok"}));
         }
         self.answer_waiters_started(child, waiters);
+        if let Some(event) = early {
+            self.instance_event(instance, event);
+            self.mark_dirty(child);
+            return;
+        }
         if has_run {
             let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);
             if let Some(local) = self.locals.get_mut(child) {
@@ -260,8 +276,7 @@ impl Engine {
             let message = format!("{count} restarts within {} ms; the last: {why}", window.as_millis());
             self.answer_waiters_failed(child, waiters, ErrorKind::RestartLimit, &message);
             self.return_inbox(child, None);
-            let node = self.me.name.clone();
-            self.fire(HookName::ChildQuarantined, || json!({"child_id": child, "node": node, "restarts": count}));
+            self.tell_quarantine(child, &self.me.clone(), count);
             return;
         }
         local.restarts.push(now);
@@ -289,6 +304,7 @@ impl Engine {
         self.counters.restarts += 1;
         local.token.transfer = transfer;
         local.instance = instance;
+        local.early = None;
         local.phase = Phase::Starting { restore, is_first: false };
         self.instances.insert(instance, child.clone());
         self.publish_local(child);
@@ -347,11 +363,16 @@ impl Engine {
         let Some(child) = self.instances.get(&instance).cloned() else {
             return;
         };
-        let is_current = self.locals.get(&child).is_some_and(|local| {
-            local.instance == instance && matches!(local.phase, Phase::Active | Phase::Outgoing(_))
-        });
-        if !is_current {
+        let Some(local) = self.locals.get_mut(&child).filter(|local| local.instance == instance) else {
             return;
+        };
+        match &local.phase {
+            Phase::Active | Phase::Outgoing(_) => {}
+            Phase::Starting { .. } | Phase::Incoming(_) => {
+                local.early.get_or_insert(event);
+                return;
+            }
+            Phase::Resting { .. } | Phase::Quarantined { .. } | Phase::Ending => return,
         }
         match event {
             InstanceEvent::Exit(crash) => self.exited(&child, crash),

@@ -83,7 +83,7 @@ impl Engine {
         self.send_ctl(to, &Message::Status(Box::new(status)));
     }
 
-    fn send_status_to_all(&mut self, wants_answer: bool) {
+    pub(super) fn send_status_to_all(&mut self, wants_answer: bool) {
         let nodes: Vec<NodeRef> = self.membership.peers.keys().cloned().collect();
         for node in nodes {
             self.send_status(&node, wants_answer);

@@ -31,6 +31,11 @@ pub(crate) struct Header {
     pub(crate) from_start: u64,
     /// When the receiver's hub started, as far as the sender knows; 0 if it does not.
     pub(crate) to_start: u64,
+    /// How often the receiver was stalled, as far as the sender knows: what was asked before the last stall may be
+    /// over.
+    pub(crate) to_generation: u64,
+    /// The sender's oldest request that is open; what was asked for earlier ones is over.
+    pub(crate) open_from: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -287,7 +292,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header { number: 0, from_start: 7, to_start: 9 }
+        Header { number: 0, from_start: 7, to_start: 9, to_generation: 0, open_from: 0 }
     }
 
     fn state_of(bytes: usize) -> Message {
@@ -362,6 +367,7 @@ mod tests {
             mode: Mode::Active,
             has_state: true,
             since_ms: 1,
+            restarts: 0,
             lost: Some(std::sync::Arc::new(lost)),
         };
         let sent = Message::Delta { from: 0, to: 1, entries: vec![LogEntry::Row(ChildId::new("c").unwrap(), row)] };

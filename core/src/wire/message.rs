@@ -116,6 +116,8 @@ pub(crate) struct InstanceRow {
     pub(crate) has_state: bool,
     /// Since when, in Unix milliseconds.
     pub(crate) since_ms: u64,
+    /// How often it was restarted until it was quarantined; 0 before.
+    pub(crate) restarts: u32,
     /// The loss it started with, until acknowledged.
     pub(crate) lost: Option<Arc<StateLost>>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use process_hub::host::call::{HostFailure, StopReason};
+use process_hub::host::call::{HostFailure, StartReason, StopReason};
 use process_hub::host::{Child, Context, Kind, kind_fn};
 use process_hub::ids::{ChildId, NodeName};
 use process_hub::payload::Payload;
@@ -16,7 +16,7 @@ use super::text;
 ///
 /// Messages: `add` (replies the new total), `total`, `set KEY VALUE`, `get KEY`, `node`, `epoch`, `exit`, `crash`,
 /// `stop_self`, `fail`, `panic`, `wait` (at its gate), `call ID MESSAGE`, `reply BYTES`. With the argument `"refuse"`
-/// it does not start, with `"crash"` it crashes as soon as it started.
+/// it does not start, with `"crash"` every instance after the first crashes as soon as it started.
 pub struct Counter {
     census: Arc<Census>,
     stay: Option<(ChildId, NodeName)>,
@@ -74,7 +74,7 @@ impl Child for Counter {
         self.census.began(ctx.child_id(), ctx.node());
         self.stay = Some((ctx.child_id().clone(), ctx.node().clone()));
         self.pass(Step::Start);
-        if &args.data[..] == b"\"crash\"" {
+        if &args.data[..] == b"\"crash\"" && ctx.start_reason() == StartReason::Restart {
             ctx.exit(Some("on purpose".into()));
         }
         Ok(())

@@ -78,6 +78,8 @@ pub(crate) struct Run {
     pub(crate) last_handled: Option<WorldTime>,
     /// Every fencing number it had.
     pub(crate) epochs: Vec<Epoch>,
+    /// Who told it in a row, itself or another.
+    pub(crate) known_by: BTreeSet<ProcessId>,
     /// Its node told it as the child.
     pub(crate) was_listed: bool,
     /// It left of its own accord.
@@ -217,7 +219,7 @@ pub(crate) struct Ghost {
     /// Who stays in the healed phase.
     pub(crate) core: Option<Vec<ProcessId>>,
     pub(crate) healed: Option<WorldTime>,
-    /// How often an instance was started or stopped.
+    /// How often an instance was started.
     pub(crate) motions: u64,
     pub(crate) settle_us: u64,
     /// Wall clocks differ so much that the later of two writes may count as the earlier.

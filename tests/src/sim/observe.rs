@@ -1,5 +1,6 @@
 //! How the ghost model follows what happens.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use process_hub::engine::{Command, Outcome};
@@ -145,6 +146,7 @@ impl Ghost {
                 taken_count: 0,
                 last_handled: None,
                 epochs: vec![context.epoch],
+                known_by: BTreeSet::from([process]),
                 was_listed: false,
                 has_exited: false,
                 in_flight: Some((call.number, call.request.callback())),
@@ -158,7 +160,6 @@ impl Ghost {
             HostRequest::Stop(reason) => {
                 run.stopping = Some(*reason);
                 run.in_flight = Some((call.number, "stop"));
-                self.motions += 1;
             }
             HostRequest::Discard => {
                 end_run(child, process, call.instance, now, End::Discarded);
@@ -291,6 +292,14 @@ impl Ghost {
             for index in &child.live {
                 let run = &mut child.runs[*index];
                 run.was_listed |= run.process == process && run.epoch == *epoch;
+            }
+        }
+        // Rows tell of recent instances.
+        for run in child.runs.iter_mut().rev().take(8) {
+            let name = &self.processes[run.process.0 as usize].node.name;
+            let mut told = row.iter().flat_map(|row| &row.instances);
+            if told.any(|(node, _, epoch)| node == name && run.epochs.contains(epoch)) {
+                run.known_by.insert(process);
             }
         }
         let spec = row.as_ref().map(|row| row.spec);
@@ -430,7 +439,8 @@ impl Ghost {
     }
 }
 
-/// Whether an error of a start or stop says that nothing changed.
+/// Whether an error of a start or stop says that nothing changed. A failed first start unwants the child, also on
+/// another side that has it.
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "an error that is not known to change nothing may have changed something"
@@ -440,8 +450,7 @@ const fn refusal(kind: ErrorKind) -> WishEnd {
         ErrorKind::AlreadyStarted
         | ErrorKind::NotFound
         | ErrorKind::UnknownKind
-        | ErrorKind::InvalidArgument
-        | ErrorKind::StartFailed => WishEnd::Refused,
+        | ErrorKind::InvalidArgument => WishEnd::Refused,
         _ => WishEnd::Unknown,
     }
 }

@@ -184,7 +184,9 @@ fn certain(ghost: &Ghost, core: &[ProcessId], child: &GhostChild) -> Option<Wish
             dropped.map(|(_, at)| *at).any(|at| at >= last.issued)
         }),
     };
-    (is_alone && (last.deaths_since <= 1 || is_held)).then_some(last.wish)
+    // A stop is held by two nodes only where there were two.
+    let survivable_deaths = if last.wish == Wish::Stop { 0 } else { 1 };
+    (is_alone && (last.deaths_since <= survivable_deaths || is_held)).then_some(last.wish)
 }
 
 /// Where a child belongs, by the reference rule.

@@ -7,8 +7,9 @@ use process_hub::ids::Epoch;
 use process_hub::observe::HookName;
 
 use super::super::fact::{Fact, child_id};
-use super::super::ghost::{End, Ghost, GhostChild, OpEnd, Run, Wish, WishEnd};
+use super::super::ghost::{Ghost, GhostChild, OpEnd, Run, Wish, WishEnd};
 use super::super::host::OpId;
+use super::super::queue::ProcessId;
 use super::super::time::WorldTime;
 use super::super::violation::Check;
 use super::{Invariant, broken};
@@ -94,7 +95,7 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
         let Some((by, instance, at)) = op.handled.first().filter(|_| !known.contains(&id)) else {
             continue;
         };
-        if is_excused(ghost, child, *at) {
+        if is_excused(ghost, child, child.run(*by, *instance), *at) {
             continue;
         }
         return broken(
@@ -113,7 +114,7 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
     Ok(())
 }
 
-fn is_excused(ghost: &Ghost, child: &GhostChild, at: WorldTime) -> bool {
+fn is_excused(ghost: &Ghost, child: &GhostChild, run: Option<&Run>, at: WorldTime) -> bool {
     let is_told = child.losses.iter().any(|(_, _, told)| *told >= at) || child.conflicts.iter().any(|told| *told >= at);
     let is_new = child.intents.iter().any(|intent| {
         intent.wish == Wish::Stop
@@ -124,7 +125,8 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, at: WorldTime) -> bool {
         let began_empty = matches!(run.reason, StartReason::Restart | StartReason::Initial);
         began_empty && run.begun >= at
     });
-    // Nodes that hold a told loss may all have died since; then nobody is left to tell.
-    let died = child.runs.iter().filter(|run| matches!(run.ended, Some((_, End::Died)))).count();
-    is_told || is_new || restarted || (died > 0 && ghost.core.as_ref().is_some_and(Vec::is_empty))
+    // Whoever knew of the instance died with it: a node that was cut off or paused all the time cannot tell.
+    let is_known = |id: &ProcessId| run.is_some_and(|run| run.known_by.contains(id));
+    let is_forgotten = ghost.core.as_ref().is_some_and(|core| !core.iter().any(is_known));
+    is_told || is_new || restarted || is_forgotten
 }
