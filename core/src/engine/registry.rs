@@ -200,7 +200,9 @@ impl Registry {
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
     pub(super) fn merge_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
         self.clock = self.clock.max(wanted.version.counter);
-        let entry = self.entries.entry(child.clone()).or_default();
+        // One text for the key and the spec: both came from the wire on their own.
+        let key = wanted.spec.as_ref().map(|spec| &spec.id).filter(|id| *id == child).unwrap_or(child);
+        let entry = self.entries.entry(key.clone()).or_default();
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
         }
