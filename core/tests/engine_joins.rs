@@ -1,4 +1,5 @@
 //! Engines without threads or sockets: frames go where and when a test says.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
