@@ -31,6 +31,8 @@ pub(super) struct Peer {
     pub(super) started_ms: u64,
     /// It said that its hub ends, or it was refused.
     pub(super) is_refused: bool,
+    /// Its oldest open request, as far as we know.
+    pub(super) open_from: u64,
     /// How far we have its log.
     pub(super) known_seq: u64,
     /// How far it has ours.

@@ -109,6 +109,8 @@ struct Numbers {
     instance: u64,
     transfer: u64,
     internal_request: u64,
+    /// The youngest request of the users.
+    api_request: u64,
     /// Counts the frames to all peers: it must not start again when a peer comes back.
     frame: u64,
 }
@@ -218,6 +220,9 @@ impl Engine {
     }
 
     fn command(&mut self, request: RequestId, command: Command) {
+        if request.0 < FIRST_OWN_REQUEST {
+            self.numbers.api_request = self.numbers.api_request.max(request.0);
+        }
         if self.drain.as_ref().is_some_and(|drain| drain.ends_hub)
             && matches!(command, Command::Start(..) | Command::Register(_))
         {
@@ -259,6 +264,10 @@ impl Engine {
             return;
         };
         let is_known_start = peer.started_ms == header.from_start;
+        if is_known_start {
+            peer.open_from = peer.open_from.max(header.open_from);
+        }
+        let open_from = peer.open_from;
         let is_for_us = header.to_start == self.wall_ms;
         if peer.started_ms != 0 && !is_known_start && header.from_start < peer.started_ms {
             return;
@@ -279,6 +288,9 @@ impl Engine {
             }
             match message {
                 Message::Status(status) => self.status_received(from, header, *status),
+                // Late on its way: the asker has had its answer, whatever it was.
+                Message::Start { request, .. } | Message::Stop { request, .. }
+                    if request.request < FIRST_OWN_REQUEST && request.request < open_from => {}
                 // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
                 Message::Start { .. } | Message::Stop { .. } if header.to_generation < self.membership.generation => {}
                 other if is_known_start && is_for_us => self.message(from, other),
@@ -353,6 +365,7 @@ impl Engine {
     }
 
     fn send_frames(&mut self) {
+        let open_from = self.open_from();
         for (node, peer) in &mut self.membership.peers {
             for lane in [Lane::Ctl, Lane::Bulk] {
                 let outbox = &mut peer.outboxes[lane as usize];
@@ -363,6 +376,7 @@ impl Engine {
                     number: self.numbers.frame,
                     from_start: self.wall_ms,
                     to_start: peer.started_ms,
+                    open_from,
                     to_generation: peer.status.as_ref().map_or(0, |status| status.generation),
                 };
                 let effects = &mut self.effects;
@@ -371,6 +385,12 @@ impl Engine {
                 });
             }
         }
+    }
+
+    /// The oldest open request of the users.
+    fn open_from(&self) -> u64 {
+        let first = self.requests.keys().next().copied().filter(|id| *id < FIRST_OWN_REQUEST);
+        first.unwrap_or(self.numbers.api_request + 1)
     }
 
     fn next_transfer(&mut self) -> u64 {
@@ -442,5 +462,7 @@ const MAX_HELD_MESSAGES: usize = 1024;
 
 /// Marks the numbers of requests of our own, apart from the API's.
 const INTERNAL_REQUEST: u64 = 1 << 63;
+/// Requests of the users are below: they rise. Those of the driver and of the engine itself are above.
+const FIRST_OWN_REQUEST: u64 = 1 << 62;
 
 type Queue<T> = VecDeque<T>;

@@ -283,10 +283,12 @@ impl Engine {
 
     /// H3: the target is ready to receive.
     pub(super) fn prepared_received(&mut self, from: &NodeRef, child: &ChildId, token: Token) {
+        // Without room the step is asked for again, and the target answers again.
+        let has_room = self.moves.has_room();
         let Some(outgoing) = self.outgoing_with(child, token) else {
             return;
         };
-        if outgoing.step != Step::Preparing || outgoing.to != *from {
+        if outgoing.step != Step::Preparing || outgoing.to != *from || !has_room {
             return;
         }
         outgoing.step = Step::Freezing;
@@ -347,7 +349,9 @@ impl Engine {
         }
         match split(answer) {
             Ok(state) => {
+                let bytes = state.as_ref().map_or(0, Payload::len);
                 outgoing.snapshot = state;
+                self.moves.hold_state(child, bytes);
                 self.snapshot_taken(child);
             }
             // A loser without a state to show still has to go.

@@ -16,6 +16,7 @@ use super::{Engine, RECONCILE_LIMIT, TimerKey};
 use crate::host::call::{StartReason, StopReason};
 use crate::ids::{ChildId, NodeName, NodeRef, Token};
 use crate::observe::HookName;
+use crate::payload::MAX_STATE_BYTES;
 use crate::spec::{ChildSpec, StateLost};
 use crate::swim::Evidence;
 use crate::time::Timestamp;
@@ -30,6 +31,9 @@ const MOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration:
 #[derive(Debug, Default)]
 pub(super) struct Moves {
     pub(super) open: usize,
+    /// Bytes of the states on their way, by child, and their sum.
+    states: BTreeMap<ChildId, usize>,
+    state_bytes: usize,
     /// Beyond the limit.
     waiting: IndexSet<ChildId, FixedHash>,
     /// Until the target acts on our view.
@@ -50,7 +54,26 @@ struct FinishedMove {
 /// Finished moves that are remembered.
 const MAX_LATEST: usize = 1024;
 
+/// Bytes of states on their way at a time; further children are frozen when there is room again.
+const MAX_STATE_BYTES_IN_FLIGHT: usize = 2 * MAX_STATE_BYTES;
+
 impl Moves {
+    /// Whether another state may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.state_bytes < MAX_STATE_BYTES_IN_FLIGHT
+    }
+
+    /// A state of this size is on its way.
+    pub(super) fn hold_state(&mut self, child: &ChildId, bytes: usize) {
+        self.release_state(child);
+        self.states.insert(child.clone(), bytes);
+        self.state_bytes += bytes;
+    }
+
+    fn release_state(&mut self, child: &ChildId) {
+        self.state_bytes -= self.states.remove(child).unwrap_or(0);
+    }
+
     pub(super) fn remember(&mut self, child: &ChildId, at: Timestamp, from: &NodeName, to: &NodeName) {
         if self.latest.len() >= MAX_LATEST {
             self.latest.pop_front();
@@ -323,6 +346,7 @@ impl Engine {
     /// A move ended, one way or the other.
     pub(super) fn move_closed(&mut self, child: &ChildId) {
         self.moves.open = self.moves.open.saturating_sub(1);
+        self.moves.release_state(child);
         if let Some(local) = self.locals.get(child)
             && local.failed_moves > 0
         {

@@ -314,6 +314,10 @@ impl Engine {
             None => return,
         };
         for id in waiting {
+            // Ending one message may have sent the next.
+            if !self.router.routes.get(child).is_some_and(|route| route.waiting.contains(&id)) {
+                continue;
+            }
             let error = Error::new(ErrorKind::NotFound, "call", "no such child is wanted").with_child(child.as_str());
             self.message_done(id, Err(error));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::registry::{BUCKETS, Holder, bucket_of};
+use super::registry::{BUCKETS, Entry, Holder, bucket_of};
 use super::{Engine, Lane, TimerKey, setup};
 use crate::ids::{ChildId, Epoch, NodeRef};
 use crate::observe::HookName;
@@ -183,6 +183,9 @@ impl Engine {
             .take(TOMBSTONES_PER_TURN)
             .collect();
         for child in old {
+            // Whoever starts the child again knows nothing of its epochs: they rise with the term, on every node.
+            let epoch = self.registry.get(child.as_str()).map(Entry::highest_epoch).unwrap_or_default();
+            self.note_term((epoch.0 >> setup::TERM_SHIFT) + 1);
             self.registry.forget_tombstone(&child);
         }
     }

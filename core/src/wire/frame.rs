@@ -34,6 +34,8 @@ pub(crate) struct Header {
     /// How often the receiver was stalled, as far as the sender knows: what was asked before the last stall may be
     /// over.
     pub(crate) to_generation: u64,
+    /// The sender's oldest request that is open; what was asked for earlier ones is over.
+    pub(crate) open_from: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -290,7 +292,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header { number: 0, from_start: 7, to_start: 9, to_generation: 0 }
+        Header { number: 0, from_start: 7, to_start: 9, to_generation: 0, open_from: 0 }
     }
 
     fn state_of(bytes: usize) -> Message {

@@ -214,7 +214,12 @@ impl World {
     ) -> Check {
         // A body that was cancelled before left the host already; ending twice is harmless to a correct engine.
         let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
-        host.take_run(instance);
+        if host.take_run(instance).is_some_and(|run| run == number) && self.healing.is_some() {
+            // What was planned before the healing does not happen any more.
+            let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
+            host.put_run(instance, number);
+            return Ok(());
+        }
         self.observe(&Fact::RunEnded { process: at, hub, instance, crash })?;
         let answer =
             if crash { HostAnswer::Failed(HostFailure::new("run raises by plan")) } else { HostAnswer::Done(None) };

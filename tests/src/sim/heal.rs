@@ -9,6 +9,8 @@ use super::world::World;
 
 /// A settled cluster is watched this long: nothing may move any more (L7).
 const WATCH_US: u64 = 10_000_000;
+/// Until then requests of the safety phase may still be under way, also those of nodes that are gone.
+const FIRST_LOOK_US: u64 = 12_000_000;
 /// How often the cluster is looked at.
 const LOOK_US: u64 = 1_000_000;
 
@@ -39,7 +41,7 @@ impl World {
         };
         self.observe(&Fact::Healed(core))?;
         self.look_around();
-        self.push_us(LOOK_US, Event::Inspect);
+        self.push_us(FIRST_LOOK_US, Event::Inspect);
         Ok(())
     }
 

@@ -188,6 +188,13 @@ impl Host {
         self.instances.get_mut(&instance)?.run.take()
     }
 
+    /// The body runs on.
+    pub(crate) fn put_run(&mut self, instance: InstanceId, number: CallNumber) {
+        if let Some(instance) = self.instances.get_mut(&instance) {
+            instance.run = Some(number);
+        }
+    }
+
     /// Whether the instance is known.
     pub(crate) fn has(&self, instance: InstanceId) -> bool {
         self.instances.contains_key(&instance)

@@ -439,7 +439,8 @@ impl Ghost {
     }
 }
 
-/// Whether an error of a start or stop says that nothing changed.
+/// Whether an error of a start or stop says that nothing changed. A failed first start unwants the child, also on
+/// another side that has it.
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "an error that is not known to change nothing may have changed something"
@@ -449,8 +450,7 @@ const fn refusal(kind: ErrorKind) -> WishEnd {
         ErrorKind::AlreadyStarted
         | ErrorKind::NotFound
         | ErrorKind::UnknownKind
-        | ErrorKind::InvalidArgument
-        | ErrorKind::StartFailed => WishEnd::Refused,
+        | ErrorKind::InvalidArgument => WishEnd::Refused,
         _ => WishEnd::Unknown,
     }
 }

@@ -283,8 +283,10 @@ impl World {
         let now = self.now;
         let is_batched = self.swarm.batch_us > 0;
         let process = &mut self.processes[at.0 as usize];
-        let cell = &mut process.hubs[usize::from(hub)];
-        if process.life != Life::Up || cell.has_stopped {
+        let Some(cell) = process.hubs.get_mut(usize::from(hub)).filter(|cell| !cell.has_stopped) else {
+            return Ok(());
+        };
+        if process.life != Life::Up {
             return Ok(());
         }
         let mut effects = std::mem::take(&mut self.scratch);
@@ -320,7 +322,9 @@ impl World {
         if process.life == Life::Down {
             return;
         }
-        let cell = &mut process.hubs[usize::from(hub)];
+        let Some(cell) = process.hubs.get_mut(usize::from(hub)) else {
+            return;
+        };
         let deadline = cell.engine.next_deadline();
         if cell.has_stopped || deadline == Timestamp::NEVER {
             return;
