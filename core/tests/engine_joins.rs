@@ -88,7 +88,7 @@ impl Bench {
     /// Lets this much time pass, a millisecond at a time.
     fn pass(&mut self, time: Duration) {
         for _ in 0..time.as_millis() {
-            self.now = self.now + Duration::from_millis(1);
+            self.now += Duration::from_millis(1);
             for node in self.engines.keys().cloned().collect::<Vec<_>>() {
                 if self.engines[&node].next_deadline() <= self.now {
                     self.give(&node, Input::Tick);
