@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, ErrorKind};
 
@@ -13,7 +14,7 @@ pub const MAX_ID_BYTES: usize = 255;
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
         pub struct $name(Arc<str>);
 
@@ -60,6 +61,27 @@ macro_rules! text_id {
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
+            }
+        }
+
+        /// By hand, so that what a peer sends is checked as well, and costs one allocation.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a text of 1 to 255 bytes")
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        $name::new(text).map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
     };
@@ -153,4 +175,25 @@ pub struct Token {
     pub incarnation: Incarnation,
     /// Counts activations of that node: a restart or a retried move gets a new number.
     pub transfer: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_longer_than_the_limit_comes_from_a_peer_then_it_is_refused() {
+        let sent = postcard::to_allocvec(&"x".repeat(MAX_ID_BYTES + 1)).unwrap();
+        assert!(postcard::from_bytes::<ChildId>(&sent).is_err());
+        let sent = postcard::to_allocvec("").unwrap();
+        assert!(postcard::from_bytes::<ChildId>(&sent).is_err());
+    }
+
+    #[test]
+    fn id_is_sent_then_it_reads_back() {
+        let id = ChildId::new("x".repeat(MAX_ID_BYTES)).unwrap();
+        let sent = postcard::to_allocvec(&id).unwrap();
+        assert_eq!(postcard::from_bytes::<ChildId>(&sent).unwrap(), id);
+        assert_eq!(serde_json::from_str::<NodeName>("\"a\\nb\"").unwrap().as_str(), "a\nb");
+    }
 }

@@ -76,6 +76,10 @@ impl Engine {
             let children: Vec<_> = asked.specs.iter().map(|spec| spec.id.clone()).collect();
             self.fire(HookName::PreChildrenStart, || json!({ "children": children }));
         }
+        self.registry.reserve(asked.specs.len());
+        self.locals.reserve(asked.specs.len());
+        self.instances.reserve(asked.specs.len());
+        self.calls.reserve(asked.specs.len());
         for spec in asked.specs {
             let child = spec.id.clone();
             let left = asked.until.since(self.now).max(Duration::from_millis(1));

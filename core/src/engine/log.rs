@@ -30,7 +30,7 @@ const COMPACTED_PER_TURN: usize = 4096;
 enum Item {
     Row(ChildId),
     Wanted(ChildId),
-    Gone(ChildId, Option<(NodeRef, u64)>),
+    Gone(ChildId, Option<Box<(NodeRef, u64)>>),
 }
 
 /// The log of this node.
@@ -69,7 +69,7 @@ impl Engine {
         match entry.holder_mut(&me) {
             Some(holder) if holder.row == row => return,
             Some(holder) => holder.row = row.clone(),
-            None => entry.holders.push(Holder { node: me, row: row.clone(), is_departed: false, gone_after: None }),
+            None => entry.add_holder(Holder { node: me, row: row.clone(), is_departed: false, gone_after: None }),
         }
         entry.own_row_seq = self.log.append(entry.own_row_seq, Item::Row(child.clone()));
         self.row_seen(child, &row);
@@ -83,7 +83,7 @@ impl Engine {
         let Some(at) = entry.holders.iter().position(|holder| holder.node == self.me) else {
             return;
         };
-        entry.own_row_seq = self.log.append(entry.own_row_seq, Item::Gone(child.clone(), given.clone()));
+        entry.own_row_seq = self.log.append(entry.own_row_seq, Item::Gone(child.clone(), given.clone().map(Box::new)));
         match given {
             Some((to, seq)) => self.row_given(child, &self.me.clone(), to, seq),
             None => {
@@ -177,6 +177,8 @@ impl Engine {
 
     /// A row of ours or of a member is new or changed.
     fn row_seen(&mut self, child: &ChildId, row: &InstanceRow) {
+        let entry = self.registry.entry(child);
+        entry.seen_epoch = entry.seen_epoch.max(row.token.epoch);
         if row.stage == Stage::Active {
             let entry = self.registry.entry(child);
             entry.holders.retain(|holder| !holder.is_departed || holder.row.token.epoch >= row.token.epoch);
@@ -254,7 +256,7 @@ impl Engine {
                 let wanted = entry.wanted.clone().filter(|_| is_ours)?;
                 Some(LogEntry::Wanted(child.clone(), wanted))
             }
-            Item::Gone(child, given) => Some(LogEntry::Gone(child.clone(), given.clone())),
+            Item::Gone(child, given) => Some(LogEntry::Gone(child.clone(), given.as_deref().cloned())),
         }
     }
 
@@ -317,7 +319,7 @@ impl Engine {
                     }
                     None => {
                         let (node, row) = (from.clone(), row.clone());
-                        entry.holders.push(Holder { node, row, is_departed: false, gone_after: None });
+                        entry.add_holder(Holder { node, row, is_departed: false, gone_after: None });
                         None
                     }
                 };
@@ -351,6 +353,12 @@ impl Engine {
             return;
         }
         let (name, epoch) = (&node.name, row.token.epoch);
+        let told = &mut self.registry.entry(child).told_epoch;
+        if *told > epoch {
+            // Late news: what came after it was told already (S17).
+            return;
+        }
+        *told = epoch;
         if change == Some(HookName::ChildProcessPidUpdated) {
             self.fire(HookName::ChildProcessPidUpdated, || json!({"child_id": child, "node": name, "epoch": epoch}));
         } else {
@@ -482,21 +490,20 @@ impl Engine {
     /// The row users see.
     pub(super) fn row_of(&self, entry: &super::registry::Entry) -> Option<Row> {
         let spec = entry.wanted.as_ref()?.spec.clone()?;
+        let is_shown =
+            |holder: &&Holder| !holder.is_departed && holder.gone_after.is_none() && holder.row.stage == Stage::Active;
         let mut lost = None;
-        let instances = entry
-            .holders
-            .iter()
-            .filter(|holder| !holder.is_departed && holder.gone_after.is_none() && holder.row.stage == Stage::Active)
-            .map(|holder| {
-                lost = lost.take().or_else(|| holder.row.lost.clone());
-                RowInstance {
-                    node: holder.node.name.clone(),
-                    mode: holder.row.mode,
-                    epoch: holder.row.token.epoch,
-                    since_ms: holder.row.since_ms,
-                }
-            })
-            .collect();
+        // Sized first: a row is kept for as long as its child, and most have one instance.
+        let mut instances = Vec::with_capacity(entry.holders.iter().filter(is_shown).count());
+        instances.extend(entry.holders.iter().filter(is_shown).map(|holder| {
+            lost = lost.take().or_else(|| holder.row.lost.clone());
+            RowInstance {
+                node: holder.node.name.clone(),
+                mode: holder.row.mode,
+                epoch: holder.row.token.epoch,
+                since_ms: holder.row.since_ms,
+            }
+        }));
         Some(Row { spec, instances, state_lost: lost })
     }
 }

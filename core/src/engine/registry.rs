@@ -42,6 +42,10 @@ pub(super) struct Entry {
     pub(super) is_unplaced_told: bool,
     /// The losses that were told here, oldest first.
     pub(super) told_losses: Vec<Epoch>,
+    /// The highest epoch of any row seen, its holder gone or not.
+    pub(super) seen_epoch: Epoch,
+    /// The highest epoch that hooks told here.
+    pub(super) told_epoch: Epoch,
     /// Our log's entries about it; 0 for none.
     pub(super) own_row_seq: u64,
     pub(super) own_wanted_seq: u64,
@@ -62,7 +66,7 @@ impl Entry {
     pub(super) fn highest_epoch(&self) -> Epoch {
         let rows = self.holders.iter().map(|holder| holder.row.token.epoch);
         let wanted = self.wanted.as_ref().map(|wanted| wanted.epoch);
-        rows.chain(wanted).max().unwrap_or_default()
+        rows.chain(wanted).max().unwrap_or_default().max(self.seen_epoch)
     }
 
     /// A member that has the child in any form, other than `me`.
@@ -94,6 +98,12 @@ impl Entry {
             .iter()
             .filter(|holder| holder.is_departed)
             .max_by_key(|holder| (holder.row.stage >= Stage::Active, holder.row.token))
+    }
+
+    pub(super) fn add_holder(&mut self, holder: Holder) {
+        // Most children have one for good, and a vector would begin with room for four.
+        self.holders.reserve_exact(1);
+        self.holders.push(holder);
     }
 
     /// A gone node that was the child under a higher token than this, and that nobody took over from.
@@ -155,6 +165,11 @@ impl Registry {
         self.entries.entry(child.clone()).or_default()
     }
 
+    /// Makes room for more children at once: growing step by step copies the entries again and again.
+    pub(super) fn reserve(&mut self, additional: usize) {
+        self.entries.reserve(additional);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&ChildId, &Entry)> {
         self.entries.iter()
     }
@@ -189,7 +204,9 @@ impl Registry {
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
     pub(super) fn merge_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
         self.clock = self.clock.max(wanted.version.counter);
-        let entry = self.entries.entry(child.clone()).or_default();
+        // One text for the key and the spec: both came from the wire on their own.
+        let key = wanted.spec.as_ref().map(|spec| &spec.id).filter(|id| *id == child).unwrap_or(child);
+        let entry = self.entries.entry(key.clone()).or_default();
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
         }

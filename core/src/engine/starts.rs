@@ -131,6 +131,7 @@ impl Engine {
             started.open += 1;
             started.items.insert(spec.id.clone(), Item { spec, state: State::Planned });
         }
+        self.registry.reserve(started.open);
         self.requests.insert(request.0, Request::Start(started));
         self.timers.arm(TimerKey::RequestEnd(request.0), deadline);
         if self.hooks.wants(HookName::ChildDataAlter) {

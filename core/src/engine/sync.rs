@@ -221,7 +221,7 @@ impl Engine {
                 None if is_adopted => {}
                 None => {
                     let node = gone.clone();
-                    entry.holders.push(Holder { node, row, is_departed: true, gone_after: None });
+                    entry.add_holder(Holder { node, row, is_departed: true, gone_after: None });
                 }
             }
             self.mark_dirty(&child);

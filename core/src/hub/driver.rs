@@ -14,7 +14,7 @@ use super::host_watch::HostWatch;
 use super::inputs::{DriverInput, InputReceiver};
 use super::pending::{Answer, Sink, closed};
 use super::statics::StaticChildren;
-use super::view::TextHash;
+use super::view::{Publisher, TextHash};
 use crate::engine::{Effect, Engine, Input};
 use crate::error::{Error, ErrorKind};
 use crate::host::call::{HostCall, HostRequest, StopReason};
@@ -147,9 +147,13 @@ impl Driver {
         metrics.turns.inc();
         metrics.inputs.inc_by(u64::try_from(count).unwrap_or(0));
         let mut effects = std::mem::take(&mut self.effects);
+        let shared = Arc::clone(&self.shared);
+        let publisher = shared.view.publisher();
         for effect in effects.drain(..) {
-            self.carry_out(effect);
+            self.carry_out(effect, &publisher);
         }
+        // What one large turn needed is not kept for ever.
+        effects.shrink_to(MAX_TURN_INPUTS);
         self.effects = effects;
         self.watch_host(time);
     }
@@ -197,7 +201,7 @@ impl Driver {
                 Input::Command(id, command)
             }
             DriverInput::Fail(reason) => {
-                self.end = Some(End::Failed(reason));
+                self.end = Some(End::Failed(*reason));
                 return;
             }
             DriverInput::Halt => {
@@ -208,7 +212,7 @@ impl Driver {
         self.engine.handle(time, input, &mut self.effects);
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: Effect, publisher: &Publisher<'_>) {
         let shared = &self.shared;
         match effect {
             Effect::Send { to, lane, frame } => {
@@ -229,7 +233,7 @@ impl Driver {
                 self.shared.queue.push_call(call);
             }
             Effect::Reply(id, answer) => self.reply(id, answer),
-            Effect::Publish(child, row) => shared.view.publish(child, row),
+            Effect::Publish(child, row) => publisher.publish(child, row),
             Effect::Status(status) => shared.view.set_status(status),
             Effect::Hook(event) => self.fire(event),
             Effect::Stopped => self.end = Some(End::Stopped),

@@ -33,7 +33,7 @@ pub(crate) enum DriverInput {
     /// An operation of the public API and where its answer goes.
     Command(RequestId, Command, Sink),
     /// Fence the hub for this reason (R13, R20).
-    Fail(Error),
+    Fail(Box<Error>),
     /// End at once: nobody waits any more.
     Halt,
 }
@@ -132,7 +132,7 @@ impl Inputs {
 
     /// Fences the hub.
     pub(crate) fn fail(&self, reason: Error) {
-        let _ = self.sender.send(DriverInput::Fail(reason));
+        let _ = self.sender.send(DriverInput::Fail(Box::new(reason)));
     }
 
     /// Asks for an orderly end; nobody reads the report.

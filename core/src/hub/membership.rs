@@ -152,6 +152,7 @@ impl Membership {
         match input {
             NodeInput::LinkUp(contact) => {
                 self.core.gate.change(|arrival| arrival.is_linked = true);
+                self.core.router.linked(&contact.node);
                 self.step(SwimInput::LinkUp(contact));
             }
             NodeInput::LinkDown { node, refused } => {

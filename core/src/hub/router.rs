@@ -128,6 +128,17 @@ impl Router {
         table.members.insert(contact.node.clone(), contact);
     }
 
+    /// A link to a node is up. A member that was known before its link is told to the hubs again: what they sent
+    /// it meanwhile went nowhere, and they would wait for their own repair.
+    pub(crate) fn linked(&self, node: &NodeRef) {
+        let table = self.table.read();
+        if table.members.contains_key(node) {
+            for inputs in table.hubs.values() {
+                inputs.send(Input::NodeUp(node.clone()));
+            }
+        }
+    }
+
     pub(crate) fn down(&self, node: &NodeRef, evidence: Evidence) {
         let mut table = self.table.write();
         table.members.remove(node);

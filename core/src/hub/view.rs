@@ -49,6 +49,23 @@ impl Hasher for TextHasher {
     }
 }
 
+/// Writes rows.
+pub(crate) struct Publisher<'a>(papaya::HashMapRef<'a, ChildId, Arc<Row>, TextHash, papaya::LocalGuard<'a>>);
+
+impl Publisher<'_> {
+    /// Writes the row of a child, or removes it.
+    pub(crate) fn publish(&self, child: ChildId, row: Option<Arc<Row>>) {
+        match row {
+            Some(row) => {
+                self.0.insert(child, row);
+            }
+            None => {
+                self.0.remove(&child);
+            }
+        }
+    }
+}
+
 /// The published snapshot of one hub.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -61,16 +78,9 @@ impl View {
         Self { rows: papaya::HashMap::with_hasher(TextHash { seed }), status: RwLock::default() }
     }
 
-    pub(crate) fn publish(&self, child: ChildId, row: Option<Arc<Row>>) {
-        let rows = self.rows.pin();
-        match row {
-            Some(row) => {
-                rows.insert(child, row);
-            }
-            None => {
-                rows.remove(&child);
-            }
-        }
+    /// What writes rows; for one turn of the driver, which then enters the map once.
+    pub(crate) fn publisher(&self) -> Publisher<'_> {
+        Publisher(self.rows.pin())
     }
 
     pub(crate) fn set_status(&self, status: HubStatus) {

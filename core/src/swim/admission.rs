@@ -338,6 +338,7 @@ impl Swim {
         self.raise_rank(rank, step);
         if !self.is_established {
             self.is_established = true;
+            self.is_newcomer_until = step.now + super::links::LARGER_DIALS_AFTER;
             step.effects.push(SwimEffect::Welcome);
             self.touch_members();
         }

@@ -10,8 +10,9 @@ use super::{Evidence, Step, Swim, SwimEffect};
 use crate::ids::{Contact, NodeRef};
 use crate::time::Timestamp;
 
-/// Of two nodes that learn of each other the smaller dials; the other one after this time.
-const LARGER_DIALS_AFTER: Duration = Duration::from_millis(500);
+/// Of two nodes that learn of each other the smaller dials; the other one after this time. A newcomer dials at
+/// once: the others may hear of it a round of gossip later.
+pub(super) const LARGER_DIALS_AFTER: Duration = Duration::from_millis(500);
 /// The smaller one's second attempt; later ones are the rounds of anti-entropy.
 const SMALLER_DIALS_AGAIN_AFTER: Duration = Duration::from_millis(1000);
 
@@ -111,7 +112,7 @@ impl Swim {
             return;
         }
         let node = contact.node.clone();
-        let again_after = if self.me.node < node {
+        let again_after = if self.me.node < node || step.now < self.is_newcomer_until {
             step.effects.push(SwimEffect::Connect(contact));
             SMALLER_DIALS_AGAIN_AFTER
         } else {

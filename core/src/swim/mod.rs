@@ -143,6 +143,8 @@ pub struct Swim {
     excused_until: Timestamp,
     /// A member has accepted this node.
     is_established: bool,
+    /// Nobody but the member that took this node in may know it yet: until then it dials whoever it learns of.
+    is_newcomer_until: Timestamp,
     told_name_taken: bool,
     /// This node took a new identity during this input: its peers have to learn it.
     has_new_identity: bool,
@@ -181,6 +183,7 @@ impl Swim {
             health: Health::new(now),
             excused_until: now,
             is_established: false,
+            is_newcomer_until: now,
             told_name_taken: false,
             has_new_identity: false,
             leaving: None,

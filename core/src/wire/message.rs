@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
 use crate::host::call::KindInfo;
@@ -83,11 +83,17 @@ pub(crate) struct Wanted {
     /// The request it was written for.
     pub(crate) request: RequestKey,
     /// What is wanted; `None` is a tombstone.
+    #[serde(deserialize_with = "shared")]
     pub(crate) spec: Option<Arc<ChildSpec>>,
     /// The highest epoch known when it was written.
     pub(crate) epoch: Epoch,
     /// The author's log entry that carried it.
     pub(crate) seq: u64,
+}
+
+/// Reads straight into what is shared: by itself `Arc` reads into a box and copies it.
+fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<ChildSpec>>, D::Error> {
+    Ok(Option::<ChildSpec>::deserialize(deserializer)?.map(Arc::new))
 }
 
 /// How far an instance is.

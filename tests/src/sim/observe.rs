@@ -447,10 +447,9 @@ impl Ghost {
 )]
 const fn refusal(kind: ErrorKind) -> WishEnd {
     match kind {
-        ErrorKind::AlreadyStarted
-        | ErrorKind::NotFound
-        | ErrorKind::UnknownKind
-        | ErrorKind::InvalidArgument => WishEnd::Refused,
+        ErrorKind::AlreadyStarted | ErrorKind::NotFound | ErrorKind::UnknownKind | ErrorKind::InvalidArgument => {
+            WishEnd::Refused
+        }
         _ => WishEnd::Unknown,
     }
 }

@@ -55,6 +55,19 @@ fn hub_is_added_late_then_it_hears_of_every_member_once() {
     assert_eq!(router.members(), [contact("d")]);
 }
 
+/// What a hub sent to a member without a link went nowhere; hearing of it again, it sends its status again.
+#[test]
+fn member_is_linked_after_it_was_up_then_hubs_hear_of_it_again() {
+    let (router, _node) = router();
+    let (sender, receiver) = inputs::channel();
+    router.attach(&hub("orders"), sender).unwrap();
+    router.linked(&contact("b").node);
+    router.up(contact("b"));
+    assert_eq!(told(&receiver), ["up b"]);
+    router.linked(&contact("b").node);
+    assert_eq!(told(&receiver), ["up b"]);
+}
+
 #[test]
 fn frames_come_then_each_goes_to_its_hub_and_those_of_no_hub_are_counted() {
     let (router, _node) = router();

@@ -24,6 +24,16 @@ fn three_nodes_join_through_one_seed_then_all_know_all() {
     assert_eq!(cluster.downs(), []);
 }
 
+/// The other members hear of a newcomer with the next gossip, up to 100 ms later; it knows them at once.
+#[test]
+fn newcomer_with_the_largest_name_joins_then_it_is_linked_before_gossip_comes() {
+    let mut cluster = Cluster::settled(2, 5);
+    let newcomer = cluster.start("node-9", 1000);
+    cluster.dial(newcomer, 0);
+    let took = cluster.run_until(ms(1000), Cluster::is_complete);
+    assert!(took.is_some_and(|took| took < ms(20)), "{took:?}");
+}
+
 #[test]
 fn fifty_nodes_start_at_once_then_all_know_all() {
     let mut cluster = Cluster::new(2);
