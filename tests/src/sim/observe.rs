@@ -46,11 +46,14 @@ impl Ghost {
             }
             Fact::Fault(_) => self.disturbed = self.now,
             Fact::Member { process, peer, verdict } => {
-                self.disturbed = self.now;
+                let now = self.now;
+                self.disturbed = now;
                 if matches!(verdict, Verdict::Down(_)) {
                     // The engine acts on it before its status says so.
                     for hub in &mut self.process_mut(*process).hubs {
-                        hub.members.remove(*peer);
+                        if let Some(since) = hub.members.get_mut(*peer) {
+                            *since = now;
+                        }
                     }
                 }
             }
