@@ -78,6 +78,10 @@ impl Engine {
     /// Tells a loss once per epoch on this node (R8).
     pub(super) fn tell_loss(&mut self, child: &ChildId, lost: &StateLost) {
         let entry = self.registry.entry(child);
+        if !entry.is_wanted() {
+            // It is told when it is known that the child is wanted, if it is.
+            return;
+        }
         // After a heal the loss that stands may be an earlier one than one that was told.
         if entry.told_losses.contains(&lost.epoch) {
             return;

@@ -53,6 +53,12 @@ impl Engine {
         if was_stopped && is_spec && is_heal {
             self.fire(HookName::StopUndone, || json!({"child_id": child}));
         }
+        let holders = self.registry.get(child.as_str()).into_iter().flat_map(|entry| &entry.holders);
+        let active = holders.filter(|holder| !holder.is_departed && holder.row.stage == Stage::Active);
+        let losses: Vec<_> = active.filter_map(|holder| holder.row.lost.clone()).collect();
+        for lost in losses {
+            self.tell_loss(child, &lost);
+        }
         self.row_changed(child);
     }
 

@@ -278,6 +278,11 @@ impl Engine {
             self.timers.disarm(&TimerKey::Pull(node.clone()));
         }
         if !is_changed {
+            if !gone.is_empty() {
+                // Children may have waited to hear of a node that never became a member.
+                self.sweep = Some(self.registry.len());
+                self.arm_reconcile();
+            }
             self.check_settled();
             return;
         }

@@ -220,6 +220,9 @@ impl Ghost {
         let HostAnswer::Done(_) = answer else {
             if matches!(call.request, HostRequest::Start(_)) {
                 end_run(child, process, call.instance, now, End::NeverStarted);
+                if child.restart != RestartPolicy::Permanent {
+                    child.intents.push(Intent::unknown_stop(now));
+                }
             }
             return;
         };
