@@ -193,6 +193,9 @@ impl Engine {
         if self.is_active_here(child, token) {
             return self.confirm_active(from, child, token);
         }
+        if self.is_going(child) {
+            return;
+        }
         let Some(incoming) = self.incoming_with(child, token) else {
             return self.refuse_move(from, child, token, true, "this move is not known");
         };
@@ -282,9 +285,16 @@ impl Engine {
         if self.is_active_here(child, token) {
             return self.confirm_active(from, child, token);
         }
+        if self.is_going(child) {
+            return;
+        }
         let now = self.now;
         let Some(incoming) = self.incoming_with(child, token) else {
-            return self.refuse_move(from, child, token, true, "this move is not known");
+            // Given up before it was active, or active and past: the source has to know which.
+            let is_transient = !self.is_refused(child, token);
+            let why = if is_transient { "this move is not known" } else { "this move was given up" };
+            let message = Message::Refused { child: child.clone(), token, is_transient, why: why.to_owned() };
+            return self.send_ctl(from, &message);
         };
         if !matches!(incoming.step, IncomingStep::Ready { .. }) {
             return;
@@ -347,6 +357,11 @@ impl Engine {
             None => After::Stopped,
         };
         self.end_incoming(child, after);
+    }
+
+    /// An instance of the child still ends here: the source hears of it when nothing runs any more.
+    fn is_going(&self, child: &ChildId) -> bool {
+        self.is_ending(child) || self.locals.get(child).is_some_and(|local| matches!(local.phase, Phase::Ending))
     }
 
     /// Whether the host was not told yet to forget the child's instance.

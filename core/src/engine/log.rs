@@ -177,6 +177,8 @@ impl Engine {
 
     /// A row of ours or of a member is new or changed.
     fn row_seen(&mut self, child: &ChildId, row: &InstanceRow) {
+        let entry = self.registry.entry(child);
+        entry.seen_epoch = entry.seen_epoch.max(row.token.epoch);
         if row.stage == Stage::Active {
             let entry = self.registry.entry(child);
             entry.holders.retain(|holder| !holder.is_departed || holder.row.token.epoch >= row.token.epoch);
@@ -351,6 +353,12 @@ impl Engine {
             return;
         }
         let (name, epoch) = (&node.name, row.token.epoch);
+        let told = &mut self.registry.entry(child).told_epoch;
+        if *told > epoch {
+            // Late news: what came after it was told already (S17).
+            return;
+        }
+        *told = epoch;
         if change == Some(HookName::ChildProcessPidUpdated) {
             self.fire(HookName::ChildProcessPidUpdated, || json!({"child_id": child, "node": name, "epoch": epoch}));
         } else {

@@ -484,8 +484,27 @@ impl Engine {
             return;
         }
         match outgoing.step {
-            // Only its log or its death can end a committed move.
-            Step::Committed => {}
+            Step::Committed if !is_transient => {
+                // It was never active and will not be: all that was given is still here.
+                let held = std::mem::take(&mut outgoing.held);
+                let now = self.now;
+                self.give_up(child, why);
+                if let Some(local) = self.locals.get_mut(child) {
+                    for message in held.into_iter().rev() {
+                        local.inbox.push_front(Work::from_held(message, now));
+                    }
+                }
+                self.instance_free(child);
+            }
+            Step::Committed => {
+                // It may have been active; its log, which we have, says that it is not any more.
+                if self.has_forgotten(from, child) {
+                    self.give_up(child, why);
+                    if self.outgoing(child).is_none() {
+                        self.report_own_loss(child);
+                    }
+                }
+            }
             Step::Preparing | Step::Freezing | Step::Snapshotting | Step::ColdStopping | Step::Transferring => {
                 if !is_transient {
                     self.tell_target_failed(child, why);
@@ -494,6 +513,18 @@ impl Engine {
             }
             Step::Aborting { .. } => self.resume(child),
         }
+    }
+
+    /// Whether we know all that a member wrote, and it has nothing of the child.
+    fn has_forgotten(&self, node: &NodeRef, child: &ChildId) -> bool {
+        let is_up_to_date = self.membership.member(node).is_some_and(|peer| {
+            peer.status.as_ref().is_some_and(|status| peer.known_seq >= status.seq)
+        });
+        let has_row = self
+            .registry
+            .get(child.as_str())
+            .is_some_and(|entry| entry.holders.iter().any(|holder| holder.node == *node));
+        is_up_to_date && !has_row
     }
 
     fn tell_target_failed(&mut self, child: &ChildId, why: &str) {

@@ -42,6 +42,10 @@ pub(super) struct Entry {
     pub(super) is_unplaced_told: bool,
     /// The losses that were told here, oldest first.
     pub(super) told_losses: Vec<Epoch>,
+    /// The highest epoch of any row seen, its holder gone or not.
+    pub(super) seen_epoch: Epoch,
+    /// The highest epoch that hooks told here.
+    pub(super) told_epoch: Epoch,
     /// Our log's entries about it; 0 for none.
     pub(super) own_row_seq: u64,
     pub(super) own_wanted_seq: u64,
@@ -62,7 +66,7 @@ impl Entry {
     pub(super) fn highest_epoch(&self) -> Epoch {
         let rows = self.holders.iter().map(|holder| holder.row.token.epoch);
         let wanted = self.wanted.as_ref().map(|wanted| wanted.epoch);
-        rows.chain(wanted).max().unwrap_or_default()
+        rows.chain(wanted).max().unwrap_or_default().max(self.seen_epoch)
     }
 
     /// A member that has the child in any form, other than `me`.
