@@ -239,10 +239,9 @@ impl Engine {
             (Phase::Starting { .. } | Phase::Resting { .. } | Phase::Quarantined { .. }, Some(_)) => {
                 Need::Stop(StopReason::LostOwnership)
             }
-            (Phase::Active, None)
-                if self.membership.is_settled && entry.departed_active_above(local.token).is_some() =>
-            {
-                let departed = entry.departed_active_above(local.token);
+            (Phase::Active, None) if entry.departed_active_above(local.token).is_some() => {
+                // Before the view is settled somebody may have taken over who is not known yet.
+                let departed = entry.departed_active_above(local.token).filter(|_| self.membership.is_settled);
                 departed.map_or(Need::Nothing, |holder| Need::Outlive(holder.node.name.clone()))
             }
             (Phase::Active | Phase::Resting { .. }, None) => match &entry.owner {
@@ -323,7 +322,11 @@ impl Engine {
             .membership
             .member(to)
             .and_then(|peer| peer.status.as_ref())
-            .is_some_and(|status| status.view_hash == view_hash);
+            .is_some_and(|status| {
+                // What it heard of gone nodes may change who the child is.
+                let has_heard = |(gone, seq): &(NodeRef, u64)| *gone == self.me || self.membership.has_heard(gone, *seq);
+                status.view_hash == view_hash && status.departed.iter().all(has_heard)
+            });
         if agrees {
             self.begin_move(child, to);
         } else {
@@ -335,6 +338,14 @@ impl Engine {
     pub(super) fn moves_unblocked(&mut self, node: &NodeRef) {
         let children = self.moves.blocked.remove(node).unwrap_or_default();
         self.dirty.extend(children);
+        self.arm_reconcile();
+    }
+
+    /// Something is known now that moves may have waited for.
+    pub(super) fn moves_try_again(&mut self) {
+        for (_, children) in std::mem::take(&mut self.moves.blocked) {
+            self.dirty.extend(children);
+        }
         self.arm_reconcile();
     }
 

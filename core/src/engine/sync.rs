@@ -226,6 +226,7 @@ impl Engine {
             }
             self.mark_dirty(&child);
         }
+        self.moves_try_again();
         self.check_settled();
     }
 

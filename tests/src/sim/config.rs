@@ -105,8 +105,8 @@ impl Swarm {
             work: WorkDraw {
                 children: children(draw),
                 pause_min_us: 10_000,
-                pause_max_us: draw.spread(400_000, 3_000_000),
-                churn_us: draw.spread(15_000_000, 60_000_000),
+                pause_max_us: draw.spread(800_000, 6_000_000),
+                churn_us: draw.spread(20_000_000, 120_000_000),
             },
             drifting_clocks: draw.chance(50),
             uses_swim: draw.chance(75),
@@ -134,7 +134,7 @@ impl Swarm {
 fn profile(draw: &mut Draw) -> Profile {
     match draw.between(0, 9) {
         0 => Profile::fast(),
-        1..=5 => Profile::lan(),
+        1..=3 => Profile::lan(),
         _ => Profile::wan(),
     }
 }
