@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub(super) sent_seq: u64,
     /// We compared our wanted children with its since it became a member.
     pub(super) is_wanted_synced: bool,
+    /// Such a comparison was begun by either end.
+    pub(super) is_comparing: bool,
     /// Its wanted hash was equal to ours at this time.
     pub(super) agreed_at: Timestamp,
     /// An acknowledgement of its log is due.

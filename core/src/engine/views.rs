@@ -119,6 +119,17 @@ impl Engine {
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
     }
 
+    /// Begins to compare what is wanted with a peer that answered us, and so knows us, unless it began. One end is
+    /// enough: were both to begin, all of it would travel twice in each direction.
+    fn compare_once(&mut self, node: &NodeRef) {
+        if let Some(peer) = self.membership.peers.get_mut(node)
+            && !peer.is_wanted_synced
+            && !std::mem::replace(&mut peer.is_comparing, true)
+        {
+            self.send_buckets(node);
+        }
+    }
+
     fn compare_with_unsynced(&mut self) {
         let unsynced: Vec<NodeRef> = self
             .membership
@@ -175,9 +186,10 @@ impl Engine {
             self.send_status(from, false);
         }
         if is_first {
-            self.membership.is_settled &= self.membership.view.contains(from);
-            self.send_buckets(from);
             self.membership.is_settled = false;
+        }
+        if !wants_answer {
+            self.compare_once(from);
         }
         if is_new_info {
             self.view_changes();
