@@ -165,7 +165,8 @@ impl Engine {
         let Some(peer) = self.membership.peers.get_mut(from) else {
             return;
         };
-        if peer.status.is_some() && peer.status_number >= header.number {
+        // One frame may carry two: the later one is what is true, as when the view changed in the turn of an answer.
+        if peer.status.is_some() && peer.status_number > header.number {
             return;
         }
         peer.status_number = header.number;
