@@ -141,6 +141,8 @@ pub(super) struct Membership {
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
+    /// Heartbeats in a row that tried to agree on the present view.
+    pub(super) tries: u32,
     /// Rises when this node was stalled: what members said before counts no more, they have to answer this number.
     pub(super) generation: u64,
 }

@@ -265,6 +265,10 @@ impl Engine {
     }
 
     fn reply(&mut self, request: RequestId, result: Result<Outcome, Error>) {
+        if !matches!(result, Ok(Outcome::Reply(_))) {
+            // Whoever reads the registry after the answer finds there what the answer tells (R1).
+            self.publish_changed();
+        }
         self.effects.push(Effect::Reply(request, result));
     }
 

@@ -13,8 +13,11 @@ use crate::observe::HookName;
 use crate::swim::Evidence;
 use crate::wire::{Header, MemberInfo, Message, Status};
 
-/// Between tries to agree on a view.
+/// Between tries to agree on a view, at first. A status that changes something is sent and answered at once; this only
+/// repairs what was lost, and doubles while nothing changes.
 const AGREE_AGAIN: Duration = Duration::from_millis(150);
+/// The pause is doubled so often at most.
+const AGREE_DOUBLINGS: u32 = 3;
 /// Between heartbeats of a settled hub. Liveness is SWIM's business; this only repairs.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -98,13 +101,20 @@ impl Engine {
         if !is_settled {
             self.compare_with_unsynced();
         }
-        let pause = if is_settled && !lacks_status { HEARTBEAT } else { AGREE_AGAIN };
+        let pause = if is_settled && !lacks_status {
+            self.membership.tries = 0;
+            HEARTBEAT
+        } else {
+            self.membership.tries += 1;
+            AGREE_AGAIN * (1 << self.membership.tries.min(AGREE_DOUBLINGS))
+        };
         self.timers.arm(TimerKey::Status, self.now + pause);
         self.forget_refused_moves();
         self.check_invariants();
     }
 
     pub(super) fn arm_heartbeat(&mut self) {
+        self.membership.tries = 0;
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm_earlier(TimerKey::Sync, self.now + interval);
@@ -300,6 +310,7 @@ impl Engine {
         }
         self.tell_view("post", &removed, &added);
         self.send_status_to_all(true);
+        self.membership.tries = 0;
         self.timers.arm(TimerKey::Status, self.now + AGREE_AGAIN);
         self.plan_requests_again();
         self.moves_unblocked_all();

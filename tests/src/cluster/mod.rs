@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use process_hub::config::{HubConfig, Migration, NodeConfig, Profile, Security};
 use process_hub::engine::{MessageCommand, StartOptions};
-use process_hub::error::Error;
+use process_hub::error::{Error, ErrorKind};
 use process_hub::hub::{Hub, HubBuilder};
 use process_hub::ids::{ChildId, Incarnation, KindName, NodeName, NodeRef};
 use process_hub::observe::HookName;
 use process_hub::payload::Payload;
-use process_hub::spec::{ChildSpec, Row};
+use process_hub::spec::{ChildError, ChildSpec, Row};
 use serde_json::Value;
 
 pub use census::{Census, Step};
@@ -252,7 +252,9 @@ impl Drop for Cluster {
             let ids: Vec<ChildId> = hub.process_registry().into_keys().collect();
             if !ids.is_empty() {
                 let result = hub.stop_children(ids, PATIENCE).wait().unwrap();
-                assert_eq!(result.errors, [], "the children of the test end");
+                // This registry may be a moment behind a stop that was asked for elsewhere.
+                let is_failure = |error: &&ChildError| error.kind != ErrorKind::NotFound;
+                assert_eq!(result.errors.iter().find(is_failure), None, "the children of the test end");
             }
         }
         for hub in &self.hubs {

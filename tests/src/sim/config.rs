@@ -105,7 +105,7 @@ impl Swarm {
             work: WorkDraw {
                 children: children(draw),
                 pause_min_us: 10_000,
-                pause_max_us: draw.spread(800_000, 6_000_000),
+                pause_max_us: draw.spread(1_000_000, 8_000_000),
                 churn_us: draw.spread(20_000_000, 120_000_000),
             },
             drifting_clocks: draw.chance(50),
@@ -132,9 +132,9 @@ impl Swarm {
 }
 
 fn profile(draw: &mut Draw) -> Profile {
-    match draw.between(0, 9) {
+    match draw.between(0, 19) {
         0 => Profile::fast(),
-        1..=3 => Profile::lan(),
+        1..=4 => Profile::lan(),
         _ => Profile::wan(),
     }
 }

@@ -212,13 +212,14 @@ impl World {
         number: CallNumber,
         crash: bool,
     ) -> Check {
-        // A body that was cancelled before left the host already; ending twice is harmless to a correct engine.
+        // A body that was cancelled left the host already, and another may run by now.
         let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
-        if host.take_run(instance).is_some_and(|run| run == number) && self.healing.is_some() {
-            // What was planned before the healing does not happen any more.
-            let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
-            host.put_run(instance, number);
-            return Ok(());
+        if host.runs(instance) == Some(number) {
+            if self.healing.is_some() {
+                // What was planned before the healing does not happen any more.
+                return Ok(());
+            }
+            host.take_run(instance);
         }
         self.observe(&Fact::RunEnded { process: at, hub, instance, crash })?;
         let answer =

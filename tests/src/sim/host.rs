@@ -183,16 +183,14 @@ impl Host {
         }
     }
 
-    /// The body of this instance, if it runs.
+    /// Takes the body out of this instance, if it runs.
     pub(crate) fn take_run(&mut self, instance: InstanceId) -> Option<CallNumber> {
         self.instances.get_mut(&instance)?.run.take()
     }
 
-    /// The body runs on.
-    pub(crate) fn put_run(&mut self, instance: InstanceId, number: CallNumber) {
-        if let Some(instance) = self.instances.get_mut(&instance) {
-            instance.run = Some(number);
-        }
+    /// The body of this instance, if it runs.
+    pub(crate) fn runs(&self, instance: InstanceId) -> Option<CallNumber> {
+        self.instances.get(&instance)?.run
     }
 
     /// Whether the instance is known.

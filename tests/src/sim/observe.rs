@@ -15,7 +15,7 @@ use super::ghost::{
     End, Ghost, GhostHub, GhostProcess, GhostRequest, GhostRow, Intent, Life, OpEnd, Run, Wish, WishEnd,
 };
 use super::host::{State, decode_message};
-use super::queue::{HubIndex, ProcessId};
+use super::queue::{HubIndex, ProcessId, Verdict};
 
 /// As many deaths as it takes for nothing to be certain any more.
 const FORGOTTEN: u32 = 1_000;
@@ -44,7 +44,16 @@ impl Ghost {
                 self.disturbed = self.now;
                 self.links.insert((*from, *to), (*passes, self.now));
             }
-            Fact::Fault(_) | Fact::Member { .. } => self.disturbed = self.now,
+            Fact::Fault(_) => self.disturbed = self.now,
+            Fact::Member { process, peer, verdict } => {
+                self.disturbed = self.now;
+                if matches!(verdict, Verdict::Down(_)) {
+                    // The engine acts on it before its status says so.
+                    for hub in &mut self.process_mut(*process).hubs {
+                        hub.members.remove(*peer);
+                    }
+                }
+            }
             Fact::Healed(core) => {
                 self.disturbed = self.now;
                 self.core = Some(core.clone());

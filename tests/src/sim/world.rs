@@ -29,8 +29,8 @@ use super::violation::Check;
 
 /// The wall clock at the beginning of every run, in Unix milliseconds.
 const FIRST_WALL_MS: u64 = 1_790_000_000_000;
-/// More turns than this at one moment mean that an engine spins.
-const MAX_TURNS_AT_ONCE: u32 = 2_000;
+/// More ticks than this at one moment mean that an engine spins.
+const MAX_TURNS_AT_ONCE: u32 = 200;
 
 /// One hub of a process.
 pub(crate) struct HubCell {
@@ -291,7 +291,10 @@ impl World {
         }
         let mut effects = std::mem::take(&mut self.scratch);
         let local = process.clock.read(now);
-        cell.turns = if cell.turns.0 == now { (now, cell.turns.1 + 1) } else { (now, 1) };
+        if matches!(input, Input::Tick) {
+            let before = if cell.turns.0 == now { cell.turns.1 } else { 0 };
+            cell.turns = (now, before + 1);
+        }
         let spins = cell.turns.1 > MAX_TURNS_AT_ONCE;
         cell.engine.handle(local, input, &mut effects);
         let mut queues_flush = false;

@@ -125,6 +125,9 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, run: Option<&Run>, at: WorldTim
         let began_empty = matches!(run.reason, StartReason::Restart | StartReason::Initial);
         began_empty && run.begun >= at
     });
+    // Told for a higher epoch, also before: the instance worked on although it had been given up elsewhere.
+    let is_above = |epoch: &Epoch| run.is_some_and(|run| *epoch > run.epoch);
+    let is_told = is_told || child.losses.iter().any(|(_, epoch, _)| is_above(epoch));
     // Whoever knew of the instance died with it: a node that was cut off or paused all the time cannot tell.
     let is_known = |id: &ProcessId| run.is_some_and(|run| run.known_by.contains(id));
     let is_forgotten = ghost.core.as_ref().is_some_and(|core| !core.iter().any(is_known));
