@@ -41,6 +41,8 @@ pub(super) struct Peer {
     pub(super) sent_seq: u64,
     /// We compared our wanted children with its since it became a member.
     pub(super) is_wanted_synced: bool,
+    /// Such a comparison was begun by either end.
+    pub(super) is_comparing: bool,
     /// Its wanted hash was equal to ours at this time.
     pub(super) agreed_at: Timestamp,
     /// An acknowledgement of its log is due.
@@ -139,6 +141,8 @@ pub(super) struct Membership {
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
+    /// Heartbeats in a row that tried to agree on the present view.
+    pub(super) tries: u32,
     /// Rises when this node was stalled: what members said before counts no more, they have to answer this number.
     pub(super) generation: u64,
 }

@@ -88,7 +88,7 @@ pub struct Engine {
 
     requests: BTreeMap<u64, requests::Request>,
     arbiter: arbiter::Arbiter,
-    stop_waiters: BTreeMap<ChildId, stops::StopWaiters>,
+    stop_waiters: IndexMap<ChildId, stops::StopWaiters, FixedHash>,
     router: routing::Router,
 
     timers: Timers,
@@ -115,6 +115,8 @@ struct Numbers {
     frame: u64,
 }
 
+/// Entries that maps which are mostly empty keep room for.
+const KEPT_CAPACITY: usize = 4096;
 /// Children reconciled in one turn.
 const RECONCILE_LIMIT: usize = 1024;
 
@@ -167,7 +169,19 @@ impl Engine {
         self.flush_hooks();
         self.publish_status();
         self.send_frames();
+        self.shrink();
         std::mem::swap(&mut self.effects, effects);
+    }
+
+    /// Gives back what a start, stop or move of many children at once needed.
+    fn shrink(&mut self) {
+        if self.calls.is_empty() && self.calls.capacity() > KEPT_CAPACITY {
+            self.calls.shrink_to(KEPT_CAPACITY);
+            self.timers.shrink_to(KEPT_CAPACITY);
+        }
+        if self.dirty.is_empty() && self.dirty.capacity() > KEPT_CAPACITY {
+            self.dirty.shrink_to(KEPT_CAPACITY);
+        }
     }
 
     /// When [`Input::Tick`] is wanted next; [`Timestamp::NEVER`] when nothing is pending.

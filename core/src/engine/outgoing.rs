@@ -517,9 +517,10 @@ impl Engine {
 
     /// Whether we know all that a member wrote, and it has nothing of the child.
     fn has_forgotten(&self, node: &NodeRef, child: &ChildId) -> bool {
-        let is_up_to_date = self.membership.member(node).is_some_and(|peer| {
-            peer.status.as_ref().is_some_and(|status| peer.known_seq >= status.seq)
-        });
+        let is_up_to_date = self
+            .membership
+            .member(node)
+            .is_some_and(|peer| peer.status.as_ref().is_some_and(|status| peer.known_seq >= status.seq));
         let has_row = self
             .registry
             .get(child.as_str())

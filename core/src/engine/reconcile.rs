@@ -318,15 +318,11 @@ impl Engine {
             return;
         }
         let view_hash = self.membership.view.hash;
-        let agrees = self
-            .membership
-            .member(to)
-            .and_then(|peer| peer.status.as_ref())
-            .is_some_and(|status| {
-                // What it heard of gone nodes may change who the child is.
-                let has_heard = |(gone, seq): &(NodeRef, u64)| *gone == self.me || self.membership.has_heard(gone, *seq);
-                status.view_hash == view_hash && status.departed.iter().all(has_heard)
-            });
+        let agrees = self.membership.member(to).and_then(|peer| peer.status.as_ref()).is_some_and(|status| {
+            // What it heard of gone nodes may change who the child is.
+            let has_heard = |(gone, seq): &(NodeRef, u64)| *gone == self.me || self.membership.has_heard(gone, *seq);
+            status.view_hash == view_hash && status.departed.iter().all(has_heard)
+        });
         if agrees {
             self.begin_move(child, to);
         } else {

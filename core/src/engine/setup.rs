@@ -128,7 +128,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         moves: super::reconcile::Moves::default(),
         requests: BTreeMap::new(),
         arbiter: super::arbiter::Arbiter::default(),
-        stop_waiters: BTreeMap::new(),
+        stop_waiters: super::IndexMap::default(),
         router: super::routing::Router::default(),
         timers: super::Timers::default(),
         dirty: super::IndexSet::default(),

@@ -252,7 +252,7 @@ impl Engine {
         if !is_wanted && (is_held || self.locals.contains_key(child) || self.is_ending(child)) {
             return;
         }
-        let Some(StopWaiters { waiters, nodes }) = self.stop_waiters.remove(child) else {
+        let Some(StopWaiters { waiters, nodes }) = self.stop_waiters.swap_remove(child) else {
             return;
         };
         let seq = self.log.seq;

@@ -92,6 +92,9 @@ impl Engine {
         if buckets.len() != BUCKETS {
             return;
         }
+        if let Some(peer) = self.membership.peers.get_mut(from) {
+            peer.is_comparing = true;
+        }
         let own = self.registry.buckets();
         let different: Vec<u16> = (0..BUCKETS).filter(|&at| own[at] != buckets[at]).map(|at| at as u16).collect();
         let wants_answer = !different.is_empty();
@@ -135,18 +138,25 @@ impl Engine {
         entries: Vec<(ChildId, NodeRef, Wanted)>,
         wants_answer: bool,
     ) {
+        let is_part = buckets.is_empty() && !entries.is_empty();
         for (child, author, wanted) in entries {
             self.learn_wanted(&child, &author, wanted);
         }
+        if is_part {
+            // The last part names the buckets.
+            return;
+        }
+        if buckets.is_empty() || self.is_wanted_equal(from) {
+            self.wanted_agreed(from);
+            // The sender sees by our hash that nothing is missing here either.
+            self.send_status(from, false);
+            return;
+        }
         if wants_answer {
             self.send_wanted(from, buckets.to_vec(), false);
-            // What is here now is what the sender had: ask for its hash to see that nothing was missed.
-            self.send_status(from, true);
-        } else if buckets.is_empty() || self.is_wanted_equal(from) {
-            self.wanted_agreed(from);
-        } else {
-            self.send_status(from, true);
         }
+        // What is here now is what the sender had: ask for its hash to see that nothing was missed.
+        self.send_status(from, true);
     }
 
     fn is_wanted_equal(&self, node: &NodeRef) -> bool {
@@ -275,12 +285,19 @@ impl Engine {
         if self.membership.departed.is_empty() {
             return;
         }
+        let departed = &mut self.membership.departed;
         let mut needed = std::collections::BTreeSet::new();
         for (_, entry) in self.registry.iter() {
             for holder in entry.holders.iter().filter(|holder| holder.is_departed) {
-                needed.insert(holder.node.clone());
+                if departed.contains_key(&holder.node) && !needed.contains(&holder.node) {
+                    needed.insert(holder.node.clone());
+                }
+                if needed.len() == departed.len() {
+                    // Asked after every child that is adopted: most answers come early.
+                    return;
+                }
             }
         }
-        self.membership.departed.retain(|node, _| needed.contains(node));
+        departed.retain(|node, _| needed.contains(node));
     }
 }

@@ -1,12 +1,15 @@
 //! One deadline heap. Arming a key again replaces its deadline, so a stale firing cannot happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
+
+use super::hash::FixedHash;
 use crate::ids::{CallNumber, ChildId, InstanceId, NodeRef};
 use crate::time::Timestamp;
 
 /// What a deadline is for.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum TimerKey {
     /// Children wait to be reconciled.
     Reconcile,
@@ -46,33 +49,40 @@ pub(super) enum TimerKey {
     ShutdownEnd,
 }
 
-/// The deadlines.
+/// When a deadline is, and which of those at the same time it is: the one armed first comes first.
+type Place = (Timestamp, u64);
+
+/// The deadlines. Moves and host calls arm and disarm several for each child, many of them for the same time, so
+/// the order compares numbers and never keys.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    by_time: BTreeSet<(Timestamp, TimerKey)>,
-    by_key: BTreeMap<TimerKey, Timestamp>,
+    by_time: BTreeMap<Place, TimerKey>,
+    by_key: IndexMap<TimerKey, Place, FixedHash>,
+    armed_count: u64,
 }
 
 impl Timers {
     /// Sets the deadline of a key, whatever it was before.
     pub(super) fn arm(&mut self, key: TimerKey, at: Timestamp) {
-        if let Some(before) = self.by_key.insert(key.clone(), at) {
-            self.by_time.remove(&(before, key.clone()));
+        self.armed_count += 1;
+        let place = (at, self.armed_count);
+        if let Some(before) = self.by_key.insert(key.clone(), place) {
+            self.by_time.remove(&before);
         }
-        self.by_time.insert((at, key));
+        self.by_time.insert(place, key);
     }
 
     /// Sets the deadline of a key that has none, or a later one.
     pub(super) fn arm_earlier(&mut self, key: TimerKey, at: Timestamp) {
-        if self.by_key.get(&key).is_none_or(|&before| before > at) {
+        if self.by_key.get(&key).is_none_or(|&(before, _)| before > at) {
             self.arm(key, at);
         }
     }
 
     /// Forgets a key.
     pub(super) fn disarm(&mut self, key: &TimerKey) {
-        if let Some(before) = self.by_key.remove(key) {
-            self.by_time.remove(&(before, key.clone()));
+        if let Some(before) = self.by_key.swap_remove(key) {
+            self.by_time.remove(&before);
         }
     }
 
@@ -82,17 +92,22 @@ impl Timers {
 
     /// Takes the next key that is due.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<TimerKey> {
-        if self.by_time.first()?.0 > now {
+        if self.by_time.first_key_value()?.0.0 > now {
             return None;
         }
         let (_, key) = self.by_time.pop_first()?;
-        self.by_key.remove(&key);
+        self.by_key.swap_remove(&key);
         Some(key)
     }
 
     /// The earliest deadline.
     pub(super) fn next(&self) -> Timestamp {
-        self.by_time.first().map_or(Timestamp::NEVER, |(at, _)| *at)
+        self.by_time.first_key_value().map_or(Timestamp::NEVER, |(&(at, _), _)| at)
+    }
+
+    /// Gives back what a burst of timers needed.
+    pub(super) fn shrink_to(&mut self, capacity: usize) {
+        self.by_key.shrink_to(capacity);
     }
 }
 
@@ -117,5 +132,15 @@ mod tests {
         timers.arm(TimerKey::Sync, Timestamp(5));
         timers.disarm(&TimerKey::Sync);
         assert_eq!(timers.pop_due(Timestamp(99)), None);
+    }
+
+    #[test]
+    fn keys_with_one_deadline_then_they_fire_in_the_order_they_were_armed() {
+        let mut timers = Timers::default();
+        for key in [TimerKey::Sync, TimerKey::Reconcile, TimerKey::Status, TimerKey::Sync] {
+            timers.arm(key, Timestamp(5));
+        }
+        let fired: Vec<TimerKey> = std::iter::from_fn(|| timers.pop_due(Timestamp(5))).collect();
+        assert_eq!(fired, [TimerKey::Reconcile, TimerKey::Status, TimerKey::Sync]);
     }
 }

@@ -13,8 +13,11 @@ use crate::observe::HookName;
 use crate::swim::Evidence;
 use crate::wire::{Header, MemberInfo, Message, Status};
 
-/// Between tries to agree on a view.
+/// Between tries to agree on a view, at first. A status that changes something is sent and answered at once; this only
+/// repairs what was lost, and doubles while nothing changes.
 const AGREE_AGAIN: Duration = Duration::from_millis(150);
+/// The pause is doubled so often at most.
+const AGREE_DOUBLINGS: u32 = 3;
 /// Between heartbeats of a settled hub. Liveness is SWIM's business; this only repairs.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -98,13 +101,20 @@ impl Engine {
         if !is_settled {
             self.compare_with_unsynced();
         }
-        let pause = if is_settled && !lacks_status { HEARTBEAT } else { AGREE_AGAIN };
+        let pause = if is_settled && !lacks_status {
+            self.membership.tries = 0;
+            HEARTBEAT
+        } else {
+            self.membership.tries += 1;
+            AGREE_AGAIN * (1 << self.membership.tries.min(AGREE_DOUBLINGS))
+        };
         self.timers.arm(TimerKey::Status, self.now + pause);
         self.forget_refused_moves();
         self.check_invariants();
     }
 
     pub(super) fn arm_heartbeat(&mut self) {
+        self.membership.tries = 0;
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm_earlier(TimerKey::Sync, self.now + interval);
@@ -117,6 +127,17 @@ impl Engine {
         self.membership.is_settled = self.is_alone();
         self.send_status_to_all(true);
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
+    }
+
+    /// Begins to compare what is wanted with a peer that answered us, and so knows us, unless it began. One end is
+    /// enough: were both to begin, all of it would travel twice in each direction.
+    fn compare_once(&mut self, node: &NodeRef) {
+        if let Some(peer) = self.membership.peers.get_mut(node)
+            && !peer.is_wanted_synced
+            && !std::mem::replace(&mut peer.is_comparing, true)
+        {
+            self.send_buckets(node);
+        }
     }
 
     fn compare_with_unsynced(&mut self) {
@@ -154,7 +175,8 @@ impl Engine {
         let Some(peer) = self.membership.peers.get_mut(from) else {
             return;
         };
-        if peer.status.is_some() && peer.status_number >= header.number {
+        // One frame may carry two: the later one is what is true, as when the view changed in the turn of an answer.
+        if peer.status.is_some() && peer.status_number > header.number {
             return;
         }
         peer.status_number = header.number;
@@ -175,9 +197,10 @@ impl Engine {
             self.send_status(from, false);
         }
         if is_first {
-            self.membership.is_settled &= self.membership.view.contains(from);
-            self.send_buckets(from);
             self.membership.is_settled = false;
+        }
+        if !wants_answer {
+            self.compare_once(from);
         }
         if is_new_info {
             self.view_changes();
@@ -292,6 +315,7 @@ impl Engine {
         }
         self.tell_view("post", &removed, &added);
         self.send_status_to_all(true);
+        self.membership.tries = 0;
         self.timers.arm(TimerKey::Status, self.now + AGREE_AGAIN);
         self.plan_requests_again();
         self.moves_unblocked_all();
