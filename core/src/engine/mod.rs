@@ -336,7 +336,9 @@ impl Engine {
                 self.start_received(from, request, view_hash, left_ms, return_existing, specs);
             }
             Message::Started(request, answers) => self.started_received(from, request, answers),
-            Message::Stop { request, view_hash, ids } => self.stop_received(from, request, view_hash, ids),
+            Message::Stop { request, undoes, view_hash, ids } => {
+                self.stop_received(from, request, undoes, view_hash, ids);
+            }
             Message::Stopped(request, answers) => self.stopped_received(from, request, answers),
             Message::Prepare { child, token, view_hash, version, is_hot } => {
                 self.prepare_received(from, &child, token, view_hash, version, is_hot);
