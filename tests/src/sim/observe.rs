@@ -424,9 +424,10 @@ impl Ghost {
         }
         self.disturbed = now;
         // A start that returns what exists writes nothing, and a stop elsewhere may stand.
-        let returns_existing = match &open.command {
-            Command::Start(_, options) => !options.check_existing || options.if_exists == IfExists::Return,
-            _ => false,
+        let returns_existing = if let Command::Start(_, options) = &open.command {
+            !options.check_existing || options.if_exists == IfExists::Return
+        } else {
+            false
         };
         let granted = if returns_existing { WishEnd::Unknown } else { WishEnd::Granted };
         self.end_intents(process, request, |index| match result {
