@@ -16,7 +16,7 @@ use crate::ids::{ChildId, NodeRef};
 use crate::observe::HookName;
 use crate::spec::{ChildError, ChildSpec};
 use crate::time::Timestamp;
-use crate::wire::{Message, RequestKey, StartAnswer};
+use crate::wire::{Message, RequestKey, StartAnswer, Wanted};
 
 /// Start messages that wait for a settled view.
 const MAX_PARKED: usize = 4096;
