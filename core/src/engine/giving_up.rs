@@ -163,9 +163,11 @@ impl Engine {
         };
         let (to, token, aim) = (outgoing.to.clone(), outgoing.token, outgoing.aim);
         let is_sent = matches!(outgoing.step, Step::Transferring | Step::Aborting { .. });
+        let is_committed = outgoing.step == Step::Committed;
         if aim == Aim::Move
-            && is_sent
+            && (is_sent || is_committed)
             && let Some((winner, higher)) = self.superior(child)
+            && (is_sent || higher > token)
         {
             // Nothing will go on here, so there is nothing to wait for.
             self.send_ctl(&to, &Message::Abort(child.clone(), token));
