@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use process_hub::engine::{Command, Outcome};
+use process_hub::engine::{Command, IfExists, Outcome};
 use process_hub::error::{Error, ErrorKind};
 use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent};
 use process_hub::ids::{ChildId, Epoch, InstanceId, RequestId};
@@ -423,13 +423,19 @@ impl Ghost {
             return;
         }
         self.disturbed = now;
+        // A start that returns what exists writes nothing, and a stop elsewhere may stand.
+        let returns_existing = match &open.command {
+            Command::Start(_, options) => !options.check_existing || options.if_exists == IfExists::Return,
+            _ => false,
+        };
+        let granted = if returns_existing { WishEnd::Unknown } else { WishEnd::Granted };
         self.end_intents(process, request, |index| match result {
             Ok(Outcome::Started(started)) => {
                 let is_child = |id: &ChildId| child_index(id) == Some(index);
                 if started.rollback {
                     WishEnd::Unknown
                 } else if started.started.iter().any(|child| is_child(&child.id)) {
-                    WishEnd::Granted
+                    granted
                 } else {
                     match started.errors.iter().find(|error| is_child(&error.id)) {
                         Some(error) => refusal(error.kind),
