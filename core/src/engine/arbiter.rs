@@ -16,7 +16,7 @@ use crate::ids::{ChildId, NodeRef};
 use crate::observe::HookName;
 use crate::spec::{ChildError, ChildSpec};
 use crate::time::Timestamp;
-use crate::wire::{Message, RequestKey, StartAnswer};
+use crate::wire::{Message, RequestKey, StartAnswer, Wanted};
 
 /// Start messages that wait for a settled view.
 const MAX_PARKED: usize = 4096;
@@ -122,12 +122,17 @@ impl Engine {
                 )));
             }
         }
-        if self.registry.get(child.as_str()).is_some_and(|entry| entry.past_start == Some(key)) {
-            let message = "it was started, and stopped since";
-            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, message)));
-        }
         if let Some(error) = self.arbiter.failures.get(&(key, child.clone())) {
             return Some(StartAnswer::Failed(error.clone()));
+        }
+        // Stopped by somebody, or ended by itself: then the tombstone bears the request of the start.
+        let is_over = self.registry.get(child.as_str()).is_some_and(|entry| {
+            let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == key;
+            entry.past_start == Some(key) || entry.wanted.as_ref().is_some_and(has_ended)
+        });
+        if is_over {
+            let message = "it was started, and stopped since";
+            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, message)));
         }
         let is_free = !self.is_ending(&child)
             && !self.locals.contains_key(&child)

@@ -8,8 +8,10 @@
 mod arbiter;
 mod calls;
 mod conflict;
+mod delivery;
 mod drain;
 mod ending;
+mod giving_up;
 mod hash;
 mod hooks;
 mod incoming;
@@ -18,6 +20,7 @@ mod local;
 mod log;
 mod membership;
 mod outgoing;
+mod publish;
 mod queries;
 mod reconcile;
 mod registry;
@@ -336,7 +339,9 @@ impl Engine {
                 self.start_received(from, request, view_hash, left_ms, return_existing, specs);
             }
             Message::Started(request, answers) => self.started_received(from, request, answers),
-            Message::Stop { request, view_hash, ids } => self.stop_received(from, request, view_hash, ids),
+            Message::Stop { request, undoes, view_hash, ids } => {
+                self.stop_received(from, request, undoes, view_hash, ids);
+            }
             Message::Stopped(request, answers) => self.stopped_received(from, request, answers),
             Message::Prepare { child, token, view_hash, version, is_hot } => {
                 self.prepare_received(from, &child, token, view_hash, version, is_hot);

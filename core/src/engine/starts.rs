@@ -395,7 +395,7 @@ impl Engine {
         }
         result.rollback = true;
         let left = request.deadline.since(self.now);
-        self.roll_back(RequestId(id), undone, result, left);
+        self.roll_back(RequestId(id), self.request_key(id), undone, result, left);
     }
 }
 

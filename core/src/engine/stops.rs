@@ -34,6 +34,8 @@ pub(super) struct StopRequest {
     api: RequestId,
     /// The start this one rolls back.
     rolls_back: Option<StartResult>,
+    /// The start that is undone.
+    undoes: Option<RequestKey>,
     /// The user has the answer; what is open goes on.
     is_answered: bool,
     timeout: Duration,
@@ -98,23 +100,32 @@ impl Engine {
     }
 
     /// Stops again what a failed start had started.
-    pub(super) fn roll_back(&mut self, api: RequestId, ids: Vec<ChildId>, result: StartResult, left: Duration) {
+    pub(super) fn roll_back(
+        &mut self,
+        api: RequestId,
+        start: RequestKey,
+        ids: Vec<ChildId>,
+        result: StartResult,
+        left: Duration,
+    ) {
         let id = self.next_internal_request();
-        self.open_stop(id, api, Some(result), ids, left);
+        self.open_stop(id, api, Some((start, result)), ids, left);
     }
 
     fn open_stop(
         &mut self,
         id: u64,
         api: RequestId,
-        rolls_back: Option<StartResult>,
+        rolls_back: Option<(RequestKey, StartResult)>,
         ids: Vec<ChildId>,
         timeout: Duration,
     ) {
         let items: IndexMap<_, _, _> = ids.into_iter().map(|child| (child, State::Planned)).collect();
         let open = items.len();
+        let (undoes, rolls_back) = rolls_back.unzip();
         let request = StopRequest {
             api,
+            undoes,
             rolls_back,
             is_answered: false,
             timeout,
@@ -138,7 +149,7 @@ impl Engine {
             .map(|(child, _)| child.clone())
             .collect();
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
-        let key = self.request_key(id);
+        let (key, undoes) = (self.request_key(id), request.undoes);
         let mut by_owner: std::collections::BTreeMap<NodeRef, Vec<ChildId>> = Default::default();
         let mut unknown = Vec::new();
         for child in planned {
@@ -161,11 +172,11 @@ impl Engine {
                 }
             }
             if owner == self.me {
-                self.stop_received(&owner, key, view_hash, ids);
+                self.stop_received(&owner, key, undoes, view_hash, ids);
                 continue;
             }
             for ids in ids.chunks(CHUNK) {
-                self.send_ctl(&owner, &Message::Stop { request: key, view_hash, ids: ids.to_vec() });
+                self.send_ctl(&owner, &Message::Stop { request: key, undoes, view_hash, ids: ids.to_vec() });
             }
         }
         self.stop_finished(id);
@@ -193,7 +204,14 @@ impl Engine {
     }
 
     /// The owner's side of a stop.
-    pub(super) fn stop_received(&mut self, from: &NodeRef, key: RequestKey, view_hash: u64, ids: Vec<ChildId>) {
+    pub(super) fn stop_received(
+        &mut self,
+        from: &NodeRef,
+        key: RequestKey,
+        undoes: Option<RequestKey>,
+        view_hash: u64,
+        ids: Vec<ChildId>,
+    ) {
         let is_current = view_hash == self.membership.view.hash && self.membership.is_settled;
         let mut answers = Vec::new();
         for child in ids {
@@ -207,7 +225,9 @@ impl Engine {
             };
             let is_under_way = self.stop_waiters.contains_key(&child);
             let is_ours = entry.wanted.as_ref().is_some_and(|wanted| wanted.request == key);
-            if !entry.is_wanted() && !is_under_way && !is_ours {
+            let is_of_another = entry.is_wanted()
+                && undoes.is_some_and(|start| entry.wanted.as_ref().is_some_and(|wanted| wanted.request != start));
+            if is_of_another || !entry.is_wanted() && !is_under_way && !is_ours {
                 answers.push((child.clone(), self.not_wanted(child)));
                 continue;
             }

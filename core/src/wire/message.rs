@@ -259,6 +259,8 @@ pub(crate) enum Message {
     Stop {
         /// The request.
         request: RequestKey,
+        /// The start that is undone: a child that was started by another is left alone.
+        undoes: Option<RequestKey>,
         /// The sender's view.
         view_hash: u64,
         /// The children.

@@ -228,6 +228,8 @@ impl World {
             Event::UserCancels { at, hub, request } => self.user_cancels(at, hub, request),
             Event::FaultStrikes => self.fault_strikes(),
             Event::FaultEnds(end) => self.fault_ends(end),
+            // What was planned before the healing does not happen any more.
+            Event::Kill { .. } if self.healing.is_some() => Ok(()),
             Event::Kill { process } => self.kill(process, "killed"),
             Event::Suspend { process, for_us } => self.suspend(process, for_us),
             Event::Resume { process } => self.resume(process),
