@@ -33,7 +33,7 @@ class Worker(ph.Child):
 
     def start(self, ctx: ph.Context, args: Any) -> None:
         """Begin without a state."""
-        self.state = 0
+        self.state: int = 0
 
     def handle(self, message: Any) -> int:
         """Set the state if asked, and answer it."""

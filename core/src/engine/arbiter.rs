@@ -80,6 +80,7 @@ impl Engine {
         self.locals.reserve(asked.specs.len());
         self.instances.reserve(asked.specs.len());
         self.calls.reserve(asked.specs.len());
+        self.effects.reserve(asked.specs.len());
         for spec in asked.specs {
             let child = spec.id.clone();
             let left = asked.until.since(self.now).max(Duration::from_millis(1));

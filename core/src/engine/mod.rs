@@ -8,8 +8,10 @@
 mod arbiter;
 mod calls;
 mod conflict;
+mod delivery;
 mod drain;
 mod ending;
+mod giving_up;
 mod hash;
 mod hooks;
 mod incoming;
@@ -18,6 +20,7 @@ mod local;
 mod log;
 mod membership;
 mod outgoing;
+mod publish;
 mod queries;
 mod reconcile;
 mod registry;

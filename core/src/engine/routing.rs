@@ -11,13 +11,10 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::calls::split;
 use super::hash::FixedHash;
 use super::io::{MessageCommand, Recipient};
-use super::local::{Phase, Work};
-use super::{Engine, MAX_HELD_MESSAGES, Outcome, TimerKey};
+use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
-use crate::host::call::HostAnswer;
 use crate::ids::{ChildId, NodeName, NodeRef, RequestId};
 use crate::payload::{MAX_MESSAGE_BYTES, Payload};
 use crate::time::Timestamp;
@@ -282,11 +279,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn query_received(&mut self, from: &NodeRef, id: u64, child: &ChildId) {
-        let is_wanted = self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted);
-        self.send_ctl(from, &Message::QueryAnswer(id, is_wanted));
-    }
-
     pub(super) fn query_answered(&mut self, from: &NodeRef, id: u64, is_wanted: bool) {
         let Some(child) = self.router.open.get(&id).map(|open| open.child.clone()) else {
             return;
@@ -323,116 +315,12 @@ impl Engine {
         }
     }
 
-    /// A message for a child of this node, or one that was.
-    pub(super) fn call_received(&mut self, child: ChildId, held: HeldMessage) {
-        let (origin, id) = (held.origin.clone(), held.id);
-        if held.chain.contains(&child) {
-            let error = Error::new(ErrorKind::WouldDeadlock, "call", "the chain of calls comes back to this child")
-                .with_child(child.as_str());
-            return self.send_reply(&origin, id, Err(error));
-        }
-        let me = self.me.clone();
-        let Some(local) = self.locals.get_mut(&child) else {
-            let hint = self.registry.get(child.as_str()).and_then(super::registry::Entry::active_holder);
-            let hint = hint.map(|holder| holder.node.clone()).filter(|node| *node != me);
-            return self.bounce(&origin, id, hint.as_ref());
-        };
-        let wants_reply = held.wants_reply;
-        let work = Work::from_held(held, self.now);
-        let queue = match &mut local.phase {
-            Phase::Ending => return self.bounce(&origin, id, None),
-            Phase::Quarantined { restarts } => {
-                let message = format!("the child is quarantined after {restarts} restarts");
-                let error = Error::new(ErrorKind::RestartLimit, "call", message).with_child(child.as_str());
-                return self.send_reply(&origin, id, Err(error));
-            }
-            Phase::Outgoing(outgoing) if outgoing.is_given() => {
-                let to = outgoing.to.clone();
-                return self.bounce(&origin, id, Some(&to));
-            }
-            Phase::Incoming(incoming) => &mut incoming.held,
-            Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) => &mut local.inbox,
-        };
-        if queue.len() >= MAX_HELD_MESSAGES {
-            let message = format!("{MAX_HELD_MESSAGES} messages wait for the child");
-            let error = Error::new(ErrorKind::Overloaded, "call", message).with_child(child.as_str());
-            return self.send_reply(&origin, id, Err(error));
-        }
-        queue.push_back(work);
-        if !wants_reply {
-            self.accept(&origin, id);
-        }
-        self.instance_free(&child);
-    }
-
-    fn accept(&mut self, origin: &NodeRef, id: u64) {
-        if *origin == self.me {
-            self.accepted_received(id);
-        } else {
-            self.send_ctl(origin, &Message::Accepted(id));
-        }
-    }
-
     pub(super) fn accepted_received(&mut self, id: u64) {
         self.message_done(id, Ok(Outcome::Done));
     }
 
-    /// The instance handled a message, or failed to.
-    pub(super) fn answer_message(
-        &mut self,
-        child: &ChildId,
-        origin: &NodeRef,
-        id: u64,
-        wants_reply: bool,
-        answer: HostAnswer,
-    ) {
-        if !wants_reply {
-            return;
-        }
-        let result = match split(answer) {
-            Ok(payload) => Ok(payload.unwrap_or_else(|| Payload::json(&b"null"[..]))),
-            Err(failure) => {
-                let kind = failure.kind.unwrap_or(ErrorKind::ChildFailed);
-                Err(Error::new(kind, "call", failure.message)
-                    .with_child(child.as_str())
-                    .with_node(self.me.name.as_str())
-                    .with_maybe_executed(true)
-                    .with_trace(failure.trace))
-            }
-        };
-        self.send_reply(origin, id, result);
-    }
-
-    /// The instance is gone with a message in its hands.
-    pub(super) fn message_lost(&mut self, child: &ChildId, origin: &NodeRef, id: u64, wants_reply: bool) {
-        if wants_reply {
-            let error = Error::new(ErrorKind::ChildFailed, "call", "the child crashed while it handled the message")
-                .with_child(child.as_str())
-                .with_node(self.me.name.as_str())
-                .with_maybe_executed(true);
-            self.send_reply(origin, id, Err(error));
-        }
-    }
-
-    fn send_reply(&mut self, origin: &NodeRef, id: u64, result: Result<Payload, Error>) {
-        if *origin == self.me {
-            self.reply_received(id, result);
-        } else {
-            self.send_ctl(origin, &Message::Reply(id, result.map_err(Box::new)));
-        }
-    }
-
     pub(super) fn reply_received(&mut self, id: u64, result: Result<Payload, Error>) {
         self.message_done(id, result.map(Outcome::Reply));
-    }
-
-    /// Sends a message back unhandled.
-    pub(super) fn bounce(&mut self, origin: &NodeRef, id: u64, hint: Option<&NodeRef>) {
-        if *origin == self.me {
-            self.bounce_received(&self.me.clone(), id, hint.cloned());
-        } else {
-            self.send_ctl(origin, &Message::Bounce(id, hint.cloned()));
-        }
     }
 
     pub(super) fn bounce_received(&mut self, from: &NodeRef, id: u64, _hint: Option<NodeRef>) {
@@ -452,15 +340,6 @@ impl Engine {
             route.hold_until = self.now + pause;
         }
         self.timers.arm(TimerKey::MessageRoute(id), self.now + pause);
-    }
-
-    /// A message travels with its child: its answer comes from there.
-    pub(super) fn reroute(&mut self, origin: &NodeRef, id: u64, to: &NodeRef) {
-        if *origin == self.me {
-            self.rerouted_received(&self.me.clone(), id, to.clone());
-        } else {
-            self.send_ctl(origin, &Message::Rerouted(id, to.clone()));
-        }
     }
 
     pub(super) fn rerouted_received(&mut self, from: &NodeRef, id: u64, to: NodeRef) {

@@ -27,6 +27,8 @@ use crate::time::Timestamp;
 
 /// Most inputs of one turn: what waited is answered together, and frames to one peer share a flush.
 const MAX_TURN_INPUTS: usize = 1024;
+/// Effects a driver keeps room for between turns.
+const KEPT_EFFECTS: usize = 8 * MAX_TURN_INPUTS;
 /// The numbers of calls the driver makes itself begin here; the engine counts from below.
 const OWN_CALLS: u64 = 1 << 63;
 /// How long a hub's own node may take to leave: the members' acknowledgement, then what the transport has queued.
@@ -152,8 +154,10 @@ impl Driver {
         for effect in effects.drain(..) {
             self.carry_out(effect, &publisher);
         }
-        // What one large turn needed is not kept for ever.
-        effects.shrink_to(MAX_TURN_INPUTS);
+        // What one large turn needed is not kept for ever; what every busy turn needs is.
+        if effects.capacity() > KEPT_EFFECTS {
+            effects.shrink_to(KEPT_EFFECTS);
+        }
         self.effects = effects;
         self.watch_host(time);
     }
