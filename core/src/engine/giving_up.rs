@@ -260,12 +260,11 @@ impl Engine {
             return;
         };
         local.phase = Phase::Active;
-        let (instance, epoch, is_free) = (local.instance, local.token.epoch, local.call.is_none());
+        let (instance, epoch) = (local.instance, local.token.epoch);
         let needs_run = local.has_run && local.body.is_none();
         self.publish_local(child);
-        if has_new_epoch && is_free {
-            let request = HostRequest::SetEpoch(epoch);
-            self.occupy(child, request, super::calls::SHORT_CALLBACK, Purpose::Notice);
+        if has_new_epoch {
+            self.tell_host(child, instance, HostRequest::SetEpoch(epoch));
         }
         if needs_run {
             let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);

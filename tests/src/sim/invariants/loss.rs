@@ -95,7 +95,7 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
         let Some((by, instance, at)) = op.handled.first().filter(|_| !known.contains(&id)) else {
             continue;
         };
-        if is_excused(ghost, child, child.run(*by, *instance), *at) {
+        if is_excused(ghost, child, run, child.run(*by, *instance), *at) {
             continue;
         }
         return broken(
@@ -114,7 +114,7 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
     Ok(())
 }
 
-fn is_excused(ghost: &Ghost, child: &GhostChild, run: Option<&Run>, at: WorldTime) -> bool {
+fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, at: WorldTime) -> bool {
     let is_told = child.losses.iter().any(|(_, _, told)| *told >= at) || child.conflicts.iter().any(|told| *told >= at);
     let is_new = child.intents.iter().any(|intent| {
         intent.wish == Wish::Stop
@@ -129,7 +129,11 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, run: Option<&Run>, at: WorldTim
     let is_above = |epoch: &Epoch| run.is_some_and(|run| *epoch > run.epoch);
     let is_told = is_told || child.losses.iter().any(|(_, epoch, _)| is_above(epoch));
     // Whoever knew of the instance died with it: a node that was cut off or paused all the time cannot tell.
-    let is_known = |id: &ProcessId| run.is_some_and(|run| run.known_by.contains(id));
+    let could_tell = |id: &ProcessId| {
+        let since = ghost.together_since(child.hub, *id, now.process);
+        *id == now.process || since.is_some_and(|since| since <= now.begun)
+    };
+    let is_known = |id: &ProcessId| run.is_some_and(|run| run.known_by.contains(id)) && could_tell(id);
     let is_forgotten = ghost.core.as_ref().is_some_and(|core| !core.iter().any(is_known));
     is_told || is_new || restarted || is_forgotten
 }

@@ -37,10 +37,12 @@ fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reas
     let counts = |run: &&Run| !run.has_exited && !is_same(run) && !ghost.is_retained(child, run);
     for run in child.live_runs().filter(counts) {
         // A second instance on the same node is never right, whatever the migration.
+        // Hot: what moved may crash and start again before its frozen predecessor is gone.
+        let is_frozen_old = ghost.is_hot(hub) && reason == StartReason::Restart && run.epoch.0 < epoch;
         let is_wrong = if run.process == process {
             true
         } else {
-            !is_hot_move && are_long_together(ghost, hub, process, run.process)
+            !is_hot_move && !is_frozen_old && are_long_together(ghost, hub, process, run.process)
         };
         if is_wrong {
             return broken(
