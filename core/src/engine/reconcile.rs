@@ -271,7 +271,7 @@ impl Engine {
         // R3: nobody has it in any form, and nobody can have it without our knowing.
         let is_author_heard = match (&entry.author, &entry.wanted) {
             (Some(author), Some(wanted)) => {
-                self.membership.peers.get(author).is_none_or(|peer| peer.known_seq >= wanted.seq)
+                self.membership.member(author).is_none_or(|peer| peer.known_seq >= wanted.seq)
             }
             (None, _) | (_, None) => true,
         };

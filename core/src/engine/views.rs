@@ -380,9 +380,12 @@ impl Engine {
             return;
         }
         peer.is_refused = true;
-        self.membership.gone.insert(from.clone(), Evidence::Left);
+        let is_down = self.membership.gone.insert(from.clone(), Evidence::Left).is_some();
         let started_ms = peer.started_ms;
         self.apply_view();
+        if is_down {
+            return;
+        }
         // The node is still up: a hub may start there again.
         let peer = self.membership.peers.entry(from.clone()).or_default();
         peer.started_ms = started_ms;
