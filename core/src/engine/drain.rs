@@ -215,7 +215,7 @@ impl Engine {
         let remaining: Vec<ChildId> = self.locals.keys().cloned().collect();
         let mut longest = Duration::ZERO;
         for child in &remaining {
-            self.leave_move(child);
+            let source = self.leave_move(child);
             self.return_inbox(child, None);
             self.answer_waiters_stopped(child);
             let Some(local) = self.locals.get_mut(child) else {
@@ -230,7 +230,9 @@ impl Engine {
             };
             longest = longest.max(Duration::from_millis(u64::from(local.spec.shutdown_ms)));
             if has_instance {
-                self.end_instance(child, StopReason::Shutdown, Duration::ZERO, After::Nothing);
+                let refused = |(from, token)| After::Refused(from, token, "leaving".to_owned());
+                let after = source.map_or(After::Nothing, refused);
+                self.end_instance(child, StopReason::Shutdown, Duration::ZERO, after);
             }
             if let Some(local) = self.locals.get_mut(child) {
                 local.phase = Phase::Ending;

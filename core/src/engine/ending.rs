@@ -281,7 +281,7 @@ impl Engine {
             Phase::Outgoing(outgoing) => outgoing.has_instance(),
             Phase::Incoming(incoming) => incoming.has_instance(),
         };
-        self.leave_move(child);
+        let source = self.leave_move(child);
         self.return_inbox(child, None);
         self.answer_waiters_stopped(child);
         if !has_instance {
@@ -290,7 +290,8 @@ impl Engine {
             self.mark_dirty(child);
             return;
         }
-        self.end_instance(child, reason, Duration::ZERO, After::Stopped);
+        let after = source.map_or(After::Stopped, |(from, token)| After::Refused(from, token, "it ends".to_owned()));
+        self.end_instance(child, reason, Duration::ZERO, after);
         if let Some(local) = self.locals.get_mut(child) {
             local.phase = Phase::Ending;
         }

@@ -321,11 +321,10 @@ impl Engine {
         }
     }
 
-    /// Ends the part of a child in a move because the child itself ends here.
-    pub(super) fn leave_move(&mut self, child: &ChildId) {
-        let Some(local) = self.locals.get(child) else {
-            return;
-        };
+    /// Ends the part of a child in a move because the child itself ends here. An incoming instance still runs: its
+    /// source may know only after its end, and is returned.
+    pub(super) fn leave_move(&mut self, child: &ChildId) -> Option<(NodeRef, Token)> {
+        let local = self.locals.get(child)?;
         match &local.phase {
             Phase::Outgoing(outgoing) => {
                 let (to, token, is_move) = (outgoing.to.clone(), outgoing.token, outgoing.aim == Aim::Move);
@@ -334,16 +333,22 @@ impl Engine {
                 }
                 self.close_timers(child);
                 self.move_closed(child);
+                None
             }
             Phase::Incoming(incoming) => {
                 let (from, token) = (incoming.from.clone(), local.token);
+                if incoming.has_instance() {
+                    self.remember_refused(child, token);
+                    return Some((from, token));
+                }
                 self.refuse_move(&from, child, token, true, "the child ends");
+                None
             }
             Phase::Starting { .. }
             | Phase::Active
             | Phase::Resting { .. }
             | Phase::Quarantined { .. }
-            | Phase::Ending => {}
+            | Phase::Ending => None,
         }
     }
 

@@ -65,7 +65,7 @@ impl Engine {
         self.send_ctl(to, &Message::Refused { child: child.clone(), token, is_transient, why });
     }
 
-    fn remember_refused(&mut self, child: &ChildId, token: Token) {
+    pub(super) fn remember_refused(&mut self, child: &ChildId, token: Token) {
         let slot = self.refused_moves.entry(child.clone()).or_insert((token, self.now));
         *slot = (slot.0.max(token), self.now);
     }

@@ -39,8 +39,11 @@ fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reas
         // A second instance on the same node is never right, whatever the migration.
         // Hot: what moved may crash and start again before its frozen predecessor is gone.
         let is_frozen_old = ghost.is_hot(hub) && reason == StartReason::Restart && run.epoch.0 < epoch;
+        // Without a delivered state an old instance lives on for its retention, also where the child comes back to.
+        let may_be_retained =
+            ghost.is_hot(hub) && run.epoch.0 < epoch && !(child.kind.has_state() && ghost.hands_over(hub));
         let is_wrong = if run.process == process {
-            true
+            !may_be_retained
         } else {
             !is_hot_move && !is_frozen_old && are_long_together(ghost, hub, process, run.process)
         };
