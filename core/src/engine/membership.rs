@@ -69,6 +69,8 @@ impl Peer {
     }
 }
 
+/// Nodes that are down of which it is remembered which frames were seen.
+const MAX_INBOXES: usize = 64;
 /// Gone nodes of which it is remembered how far their logs are known.
 const MAX_HEARD: usize = 1024;
 
@@ -138,6 +140,8 @@ pub(super) struct Membership {
     pub(super) departed: BTreeMap<NodeRef, u64>,
     /// How far we heard the logs of nodes that are gone, also of those with nothing left to adopt.
     pub(super) heard: BTreeMap<NodeRef, u64>,
+    /// Which frames of nodes that are down were seen: they may come back, and a late copy after them.
+    pub(super) inboxes: BTreeMap<NodeRef, Inbox>,
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
@@ -160,6 +164,16 @@ impl Membership {
     /// Whether the last words of a gone node are known here as far as that.
     pub(super) fn has_heard(&self, gone: &NodeRef, seq: u64) -> bool {
         self.view.contains(gone) || self.heard.get(gone).is_some_and(|known| *known >= seq)
+    }
+
+    /// Keeps what was seen of a node that is down.
+    pub(super) fn keep_inbox(&mut self, node: &NodeRef, inbox: Inbox) {
+        while self.inboxes.len() >= MAX_INBOXES
+            && let Some(oldest) = self.inboxes.keys().min_by_key(|node| node.incarnation).cloned()
+        {
+            self.inboxes.remove(&oldest);
+        }
+        self.inboxes.insert(node.clone(), inbox);
     }
 
     /// Notes how far the log of a gone node is known.

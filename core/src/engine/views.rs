@@ -27,7 +27,12 @@ impl Engine {
             return;
         }
         self.membership.gone.remove(&node);
-        self.membership.peers.entry(node.clone()).or_default().up_at = self.now;
+        let inbox = self.membership.inboxes.remove(&node);
+        let peer = self.membership.peers.entry(node.clone()).or_default();
+        peer.up_at = self.now;
+        if let Some(inbox) = inbox {
+            peer.inbox = inbox;
+        }
         self.membership.is_settled = false;
         self.send_status(&node, true);
         self.arm_heartbeat();
@@ -297,7 +302,9 @@ impl Engine {
                 // Not in the view yet, but heard: its rows become last words all the same.
                 self.member_gone(node, *evidence);
             }
-            self.membership.peers.remove(node);
+            if let Some(peer) = self.membership.peers.remove(node) {
+                self.membership.keep_inbox(node, peer.inbox);
+            }
             self.timers.disarm(&TimerKey::Pull(node.clone()));
         }
         if !is_changed {
