@@ -161,7 +161,7 @@ class Feeder:
                         self.behind.add(child)
                     else:
                         self.display.words += len(words)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (raised again by the feeder)
                 self.failure = error
             finally:
                 batches.task_done()

@@ -211,7 +211,7 @@ class Cluster:
         begin = time.monotonic()
         try:
             result = happen()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a problem to report, whatever it is)
             self.problems.append(f"{what}: {error!r}")
             result = repr(error)
         seconds = time.monotonic() - begin

@@ -129,7 +129,7 @@ impl Engine {
         // Stopped by somebody, or ended by itself: then the tombstone bears the request of the start.
         let is_over = self.registry.get(child.as_str()).is_some_and(|entry| {
             let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == key;
-            entry.past_start == Some(key) || entry.wanted.as_ref().is_some_and(has_ended)
+            entry.past_starts.contains(&key) || entry.wanted.as_ref().is_some_and(has_ended)
         });
         if is_over {
             let message = "it was started, and stopped since";

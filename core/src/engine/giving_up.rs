@@ -267,10 +267,7 @@ impl Engine {
             self.tell_host(child, instance, HostRequest::SetEpoch(epoch));
         }
         if needs_run {
-            let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);
-            if let Some(local) = self.locals.get_mut(child) {
-                local.body = Some(number);
-            }
+            self.run_body(child);
         }
         self.instance_free(child);
     }

@@ -113,6 +113,8 @@ pub(super) struct Local {
     pub(super) early: Option<InstanceEvent>,
     /// The `run` in flight.
     pub(super) body: Option<CallNumber>,
+    /// The `run` in flight was asked to return: its return is not an exit (R6).
+    pub(super) is_body_cancelled: bool,
     pub(super) inbox: VecDeque<Work>,
     pub(super) waiters: Vec<Waiter>,
     /// Times of the latest restarts.

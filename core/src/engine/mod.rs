@@ -315,6 +315,7 @@ impl Engine {
                 // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
                 Message::Start { .. } | Message::Stop { .. } if header.to_generation < self.membership.generation => {}
                 other if is_known_start && is_for_us => self.message(from, other),
+                #[allow(clippy::wildcard_enum_match_arm, reason = "whatever it says, it is for another hub")]
                 _not_for_this_hub => {}
             }
         }

@@ -259,6 +259,9 @@ impl Engine {
         let (instance, has_body) = (local.instance, local.body.is_some());
         if has_body {
             self.tell_host(child, instance, HostRequest::CancelRun);
+            if let Some(local) = self.locals.get_mut(child) {
+                local.is_body_cancelled = true;
+            }
         }
         if let Some(wait) = self.outgoing(child).map(|outgoing| outgoing.plan.handover_data_wait) {
             self.timers.arm(TimerKey::Move(child.clone()), self.now + wait);

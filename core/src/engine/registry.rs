@@ -12,6 +12,8 @@ use super::hash::FixedHash;
 use crate::ids::{ChildId, Epoch, NodeRef, Token};
 use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
+/// Past starts of one child that are remembered.
+const MAX_PAST_STARTS: usize = 8;
 /// Number of buckets of the wanted digest.
 pub(super) const BUCKETS: usize = 256;
 
@@ -30,8 +32,8 @@ pub(super) struct Holder {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
     pub(super) wanted: Option<Wanted>,
-    /// The request of the start before the present version: it may be repeated, and has been done.
-    pub(super) past_start: Option<RequestKey>,
+    /// The requests of the latest starts before the present version, oldest first: one that is repeated has been done.
+    pub(super) past_starts: Vec<RequestKey>,
     /// Who wrote `wanted`.
     pub(super) author: Option<NodeRef>,
     pub(super) holders: Vec<Holder>,
@@ -222,7 +224,10 @@ impl Registry {
         if let Some(known) = entry.wanted.as_ref().filter(|known| known.spec.is_some())
             && known.request != wanted.request
         {
-            entry.past_start = Some(known.request);
+            if entry.past_starts.len() >= MAX_PAST_STARTS {
+                entry.past_starts.remove(0);
+            }
+            entry.past_starts.push(known.request);
         }
         entry.wanted = Some(wanted);
         entry.author = Some(author.clone());

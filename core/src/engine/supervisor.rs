@@ -36,6 +36,7 @@ impl Engine {
             call: None,
             early: None,
             body: None,
+            is_body_cancelled: false,
             inbox: super::Queue::new(),
             waiters: Vec::new(),
             restarts: Vec::new(),
@@ -125,7 +126,7 @@ impl Engine {
             return;
         };
         match &mut local.phase {
-            Phase::Incoming(_) => return self.incoming_started(child, answer),
+            Phase::Incoming(_) => self.incoming_started(child, answer),
             Phase::Starting { restore, .. } => match (split(answer), restore.clone()) {
                 (Ok(_), Some(state)) => {
                     self.occupy(child, HostRequest::AlterState(state), SHORT_CALLBACK, Purpose::Restore);
@@ -178,10 +179,7 @@ impl Engine {
             return;
         }
         if has_run {
-            let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);
-            if let Some(local) = self.locals.get_mut(child) {
-                local.body = Some(number);
-            }
+            self.run_body(child);
         }
         self.instance_free(child);
         self.mark_dirty(child);
@@ -311,15 +309,30 @@ impl Engine {
         self.start_instance(child, StartReason::Restart, CALLBACK_LIMIT);
     }
 
-    /// The body ended.
-    pub(super) fn body_ended(&mut self, child: &ChildId, answer: HostAnswer) {
-        let Some(local) = self.locals.get(child) else {
+    /// Calls `run`.
+    pub(super) fn run_body(&mut self, child: &ChildId) {
+        let Some(instance) = self.locals.get(child).map(|local| local.instance) else {
             return;
         };
+        let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);
+        if let Some(local) = self.locals.get_mut(child) {
+            local.body = Some(number);
+            local.is_body_cancelled = false;
+        }
+    }
+
+    /// The body ended.
+    pub(super) fn body_ended(&mut self, child: &ChildId, answer: HostAnswer) {
+        let Some(local) = self.locals.get_mut(child) else {
+            return;
+        };
+        let was_cancelled = std::mem::take(&mut local.is_body_cancelled);
         match &local.phase {
             // It was asked to return.
             Phase::Outgoing(_) => self.outgoing_progress(child),
             Phase::Active => match split(answer) {
+                // The move it should return for was given up meanwhile: it goes on.
+                Ok(_) if was_cancelled => self.run_body(child),
                 Ok(_) => self.exited(child, None),
                 Err(failure) => self.exited(child, Some(failure.message)),
             },
