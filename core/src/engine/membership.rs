@@ -17,8 +17,6 @@ use crate::swim::Evidence;
 use crate::time::Timestamp;
 use crate::wire::{Inbox, LogEntry, MemberInfo, Outbox, Status};
 
-/// How long a silent member is remembered (R1).
-const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a node that is up has to tell that it runs this hub.
 const STATUS_GRACE: Duration = Duration::from_millis(500);
 
@@ -144,8 +142,6 @@ pub(super) struct Membership {
     pub(super) heard: BTreeMap<NodeRef, u64>,
     /// Which frames of nodes that are down were seen: they may come back, and a late copy after them.
     pub(super) inboxes: BTreeMap<NodeRef, Inbox>,
-    /// Members that fell silent and may come back with what they knew (R1), and since when.
-    pub(super) remembered: BTreeMap<NodeRef, Timestamp>,
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
@@ -178,27 +174,6 @@ impl Membership {
             self.inboxes.remove(&oldest);
         }
         self.inboxes.insert(node.clone(), inbox);
-    }
-
-    /// A member is gone: one that only fell silent may come back, for a day.
-    pub(super) fn remember(&mut self, node: &NodeRef, evidence: Evidence, now: Timestamp) {
-        match evidence {
-            Evidence::Suspected => {
-                while self.remembered.len() >= MAX_HEARD {
-                    self.remembered.pop_first();
-                }
-                self.remembered.insert(node.clone(), now);
-            }
-            Evidence::Refused | Evidence::Left | Evidence::Replaced => {
-                self.remembered.remove(node);
-            }
-        }
-    }
-
-    /// Whether nobody is away who may come back with a start that a tombstone buried.
-    pub(super) fn is_nobody_away(&mut self, now: Timestamp) -> bool {
-        self.remembered.retain(|_, since| now.since(*since) < REMEMBERED_FOR);
-        self.gone.is_empty() && self.departed.is_empty() && self.remembered.is_empty()
     }
 
     /// Notes how far the log of a gone node is known.

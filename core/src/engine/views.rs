@@ -27,8 +27,6 @@ impl Engine {
             return;
         }
         self.membership.gone.remove(&node);
-        // It is back, or replaced by this incarnation.
-        self.membership.remembered.retain(|away, _| away.name != node.name);
         let inbox = self.membership.inboxes.remove(&node);
         let peer = self.membership.peers.entry(node.clone()).or_default();
         peer.up_at = self.now;
@@ -42,9 +40,6 @@ impl Engine {
 
     pub(super) fn node_down(&mut self, node: &NodeRef, evidence: Evidence) {
         if !self.membership.peers.contains_key(node) {
-            if evidence != Evidence::Suspected {
-                self.membership.remember(node, evidence, self.now);
-            }
             return;
         }
         self.membership.gone.insert(node.clone(), evidence);
@@ -303,7 +298,6 @@ impl Engine {
             self.member_gone(node, evidence);
         }
         for (node, evidence) in &gone {
-            self.membership.remember(node, *evidence, self.now);
             if !removed.contains(node) {
                 // Not in the view yet, but heard: its rows become last words all the same.
                 self.member_gone(node, *evidence);
