@@ -69,6 +69,8 @@ impl Peer {
     }
 }
 
+/// How long a silent member is remembered (R1).
+const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 /// Nodes that are down of which it is remembered which frames were seen.
 const MAX_INBOXES: usize = 64;
 /// Gone nodes of which it is remembered how far their logs are known.
@@ -140,6 +142,8 @@ pub(super) struct Membership {
     pub(super) departed: BTreeMap<NodeRef, u64>,
     /// How far we heard the logs of nodes that are gone, also of those with nothing left to adopt.
     pub(super) heard: BTreeMap<NodeRef, u64>,
+    /// Members that fell silent, since when: they may come back with what they had (R1).
+    pub(super) silent: BTreeMap<NodeRef, Timestamp>,
     /// Which frames of nodes that are down were seen: they may come back, and a late copy after them.
     pub(super) inboxes: BTreeMap<NodeRef, Inbox>,
     /// Why members are gone that the view still has.
@@ -164,6 +168,24 @@ impl Membership {
     /// Whether the last words of a gone node are known here as far as that.
     pub(super) fn has_heard(&self, gone: &NodeRef, seq: u64) -> bool {
         self.view.contains(gone) || self.heard.get(gone).is_some_and(|known| *known >= seq)
+    }
+
+    /// Whether every member that may come back is here. A member is remembered for a day.
+    pub(super) fn is_everybody_here(&mut self, now: Timestamp) -> bool {
+        self.silent.retain(|_, since| now.since(*since) < REMEMBERED);
+        self.gone.is_empty() && self.departed.is_empty() && self.silent.is_empty()
+    }
+
+    /// Notes that a member went; a silent one may come back.
+    pub(super) fn note_gone(&mut self, node: &NodeRef, evidence: Evidence, now: Timestamp) {
+        match evidence {
+            Evidence::Suspected if self.silent.len() < MAX_HEARD => {
+                self.silent.insert(node.clone(), now);
+            }
+            Evidence::Suspected | Evidence::Refused | Evidence::Left | Evidence::Replaced => {
+                self.silent.remove(node);
+            }
+        }
     }
 
     /// Keeps what was seen of a node that is down.

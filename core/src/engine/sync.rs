@@ -179,7 +179,7 @@ impl Engine {
 
     /// Tombstones go once no member can still have the start they buried.
     fn forget_old_tombstones(&mut self) {
-        let is_everybody_here = self.membership.gone.is_empty() && self.membership.departed.is_empty();
+        let is_everybody_here = self.membership.is_everybody_here(self.now);
         let agreed = self.membership.peers.values().filter(|peer| peer.is_member()).map(|peer| peer.agreed_at).min();
         if !is_everybody_here {
             return;

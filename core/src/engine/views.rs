@@ -319,6 +319,8 @@ impl Engine {
         for node in &added {
             self.membership.departed.remove(node);
             self.membership.heard.remove(node);
+            // Back, or replaced by another process of its name (R13).
+            self.membership.silent.retain(|silent, _| silent.name != node.name);
         }
         self.tell_view("post", &removed, &added);
         self.send_status_to_all(true);
@@ -332,6 +334,7 @@ impl Engine {
     }
 
     fn member_gone(&mut self, node: &NodeRef, evidence: Evidence) {
+        self.membership.note_gone(node, evidence, self.now);
         let known_seq = self.membership.peers.get(node).map_or(0, |peer| peer.known_seq);
         self.depart(node, known_seq);
         self.moves_lose(node, evidence);

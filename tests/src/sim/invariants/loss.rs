@@ -129,6 +129,9 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, a
     let is_above = |epoch: &Epoch| run.is_some_and(|run| *epoch > run.epoch);
     let is_told = is_told || child.losses.iter().any(|(_, epoch, _)| is_above(epoch));
     // Whoever knew of the instance died with it: a node that was cut off or paused all the time cannot tell.
+    // Who began without the message decides who could have told it so.
+    let is_heir = |heir: &&Run| heir.begun >= at && heir.reason == StartReason::Failover;
+    let now = child.runs.iter().find(is_heir).unwrap_or(now);
     let could_tell = |id: &ProcessId| {
         let since = ghost.together_since(child.hub, *id, now.process);
         *id == now.process || since.is_some_and(|since| since <= now.begun)
