@@ -66,8 +66,12 @@ impl Engine {
     }
 
     pub(super) fn remember_refused(&mut self, child: &ChildId, token: Token) {
-        let slot = self.refused_moves.entry(child.clone()).or_insert((token, self.now));
-        *slot = (slot.0.max(token), self.now);
+        let now = self.now;
+        let slot = self.refused_moves.entry(child.clone()).or_insert((token, now));
+        // A lower one is covered: it must not keep the memory, or the asker would be refused for ever.
+        if token >= slot.0 {
+            *slot = (token, now);
+        }
     }
 
     fn is_refused(&self, child: &ChildId, token: Token) -> bool {

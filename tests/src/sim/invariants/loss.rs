@@ -138,5 +138,9 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, a
     };
     let is_known = |id: &ProcessId| run.is_some_and(|run| run.known_by.contains(id)) && could_tell(id);
     let is_forgotten = ghost.core.as_ref().is_some_and(|core| !core.iter().any(is_known));
-    is_told || is_new || restarted || is_forgotten
+    // While two were about the lower one lost in advance; it died before it could show what it had (R12).
+    let is_higher = |other: &Run| run.is_some_and(|run| other.epoch > run.epoch && other.process != run.process);
+    let outlasts = |other: &Run| other.begun <= at && other.ended.is_none_or(|(end, _)| end > at);
+    let was_outdone = child.runs.iter().any(|other| is_higher(other) && outlasts(other));
+    is_told || is_new || restarted || is_forgotten || was_outdone
 }
