@@ -307,16 +307,20 @@ impl Engine {
             if self.is_ended {
                 return;
             }
-            match message {
-                Message::Status(status) => self.status_received(from, header, *status),
+            if let Message::Status(status) = message {
+                self.status_received(from, header, *status);
+                continue;
+            }
+            let is_overtaken = if let Message::Start { request, .. } | Message::Stop { request, .. } = &message {
                 // Late on its way: the asker has had its answer, whatever it was.
-                Message::Start { request, .. } | Message::Stop { request, .. }
-                    if request.request < FIRST_OWN_REQUEST && request.request < open_from => {}
+                let is_answered = request.request < FIRST_OWN_REQUEST && request.request < open_from;
                 // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
-                Message::Start { .. } | Message::Stop { .. } if header.to_generation < self.membership.generation => {}
-                other if is_known_start && is_for_us => self.message(from, other),
-                #[allow(clippy::wildcard_enum_match_arm, reason = "whatever it says, it is for another hub")]
-                _not_for_this_hub => {}
+                is_answered || header.to_generation < self.membership.generation
+            } else {
+                false
+            };
+            if is_known_start && is_for_us && !is_overtaken {
+                self.message(from, message);
             }
         }
     }
