@@ -14,7 +14,7 @@ use super::outgoing::Aim;
 use super::registry::Entry;
 use super::{Engine, RECONCILE_LIMIT, TimerKey};
 use crate::host::call::{StartReason, StopReason};
-use crate::ids::{ChildId, NodeName, NodeRef, Token};
+use crate::ids::{ChildId, Epoch, NodeName, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::MAX_STATE_BYTES;
 use crate::spec::{ChildSpec, StateLost};
@@ -292,6 +292,7 @@ impl Engine {
             return;
         };
         let version = entry.version().counter;
+        let author = entry.author.as_ref().map(|author| author.name.clone());
         let departed = entry.departed_holder().map(|holder| (holder.node.name.clone(), holder.row.clone()));
         if let Some((_, row)) = departed.as_ref().filter(|(_, row)| row.stage == Stage::Quarantined) {
             // Quarantine survives its node: only a start or a stop of the child ends it (R21).
@@ -301,9 +302,15 @@ impl Engine {
             self.publish_local(child);
             return;
         }
-        let lost = departed
-            .filter(|(_, row)| row.stage == Stage::Active && row.has_state)
-            .map(|(node, row)| Arc::new(StateLost { epoch: row.token.epoch, version, node }));
+        let lost = match departed {
+            Some((node, row)) => (row.stage == Stage::Active && row.has_state).then_some((node, row.token.epoch)),
+            // It was accepted once, and whoever ran it is gone without a word that reached us: what it had is lost.
+            None => {
+                let has_state = self.kinds.get(&spec.kind).is_some_and(|kind| kind.has_state);
+                author.filter(|_| has_state).map(|author| (author, Epoch::default()))
+            }
+        };
+        let lost = lost.map(|(node, epoch)| Arc::new(StateLost { epoch, version, node }));
         self.counters.failovers += 1;
         self.counters.states_lost += u64::from(lost.is_some());
         self.begin(spec, StartReason::Failover, lost, Vec::new(), CALLBACK_LIMIT);
