@@ -68,6 +68,8 @@ pub(crate) struct Run {
     pub(crate) epoch: Epoch,
     pub(crate) mode: Mode,
     pub(crate) reason: StartReason,
+    /// The number of the spec it was started with.
+    pub(crate) spec: Option<u32>,
     pub(crate) begun: WorldTime,
     pub(crate) started: Option<WorldTime>,
     pub(crate) stopping: Option<StopReason>,

@@ -150,6 +150,7 @@ impl Ghost {
                 epoch: context.epoch,
                 mode: context.mode,
                 reason: context.reason,
+                spec: spec_number(&context.spec.args.data),
                 begun: now,
                 started: None,
                 stopping: None,

@@ -1,7 +1,9 @@
 //! S10: a spec that a node dropped, because a newer version replaced it, never comes back there.
 
+use process_hub::host::call::StartReason;
+
 use super::super::fact::{Fact, child_index, spec_number};
-use super::super::ghost::Ghost;
+use super::super::ghost::{Ghost, Run};
 use super::super::violation::Check;
 use super::{Invariant, broken};
 
@@ -18,7 +20,14 @@ impl Invariant for NoResurrection {
         let (Some(known), Some(number)) = (known, number) else {
             return broken(ghost, "S1", format!("a row tells of an unknown child {child}: {row:?}"));
         };
-        if !known.dropped.contains_key(&(*process, number)) {
+        let Some(dropped) = known.dropped.get(&(*process, number)) else {
+            return Ok(());
+        };
+        // A request that both sides of a split carry out is written twice, and the later write wins on heal (R1): that
+        // is a new start of the spec, after it was dropped, and no old entry that came back.
+        let is_new =
+            |run: &Run| run.reason == StartReason::Initial && run.spec == Some(number) && run.begun >= *dropped;
+        if known.runs.iter().any(is_new) {
             return Ok(());
         }
         broken(
