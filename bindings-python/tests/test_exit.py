@@ -13,6 +13,8 @@ PRELUDE = """
 import os, signal, sys, threading, time, multiprocessing
 import process_hub as ph
 
+sleeping = threading.Event()
+
 class Counter(ph.Child):
     def start(self, ctx, args):
         self.ctx = ctx
@@ -20,7 +22,8 @@ class Counter(ph.Child):
     def handle(self, message):
         if message == "sleep":
             print("sleeping", flush=True)
-            time.sleep(30)
+            sleeping.set()
+            time.sleep(30)  # longer than any test: the call stays in flight
         if message == "sys.exit":
             sys.exit(5)
         self.state += message
@@ -121,8 +124,7 @@ def test_call_in_flight_at_exit_then_bounded():
         hub = make(shutdown_timeout=2).start()
         hub.start_child("c", "counter").result(5)
         threading.Thread(target=lambda: hub.call("c", "sleep"), daemon=True).start()
-        while not hub.debug_stats()["instances"]: pass
-        time.sleep(0.2)
+        assert sleeping.wait(10)
     """)
     assert code == 0
     assert "Fatal" not in output
