@@ -390,3 +390,79 @@ fn hubs_end_then_their_threads_and_descriptors_are_gone() {
     let stats = hub.debug_stats();
     assert_eq!((stats.hubs, stats.instances), (0, 0));
 }
+
+#[test]
+fn polled_hub_then_callbacks_observers_and_tasks_run_on_the_thread_that_polls() {
+    let (seen, events) = channel();
+    let here = std::thread::current().id();
+    let hook = seen.clone();
+    let hub = builder("a", &[])
+        .polled()
+        .hook(HookName::PostChildrenStart, "test", 0, move |_| {
+            hook.send(("hook", std::thread::current().id())).unwrap();
+        })
+        .start()
+        .unwrap();
+    let mut started = hub.start_child(ChildSpec::new("a", "cart").unwrap(), StartOptions::default());
+    hub.run_on_host(process_hub::host::HostTask::new(move || {
+        seen.send(("task", std::thread::current().id())).unwrap();
+    }));
+    let mut told = BTreeSet::new();
+    let mut is_started = false;
+    while told.len() < 2 || !is_started {
+        assert_ne!(hub.poll(PATIENCE).unwrap(), process_hub::host::Polled::Nothing);
+        is_started |= started.wait_timeout(Duration::ZERO).is_some_and(|started| started.is_ok());
+        for (what, thread) in events.try_iter() {
+            assert_eq!(thread, here, "{what}");
+            told.insert(what);
+        }
+    }
+    // Nobody else polls: stopping does what is left.
+    assert_eq!(hub.stop(PATIENCE).unwrap().stopped.len(), 1);
+    assert_eq!(hub.poll(PATIENCE).unwrap(), process_hub::host::Polled::Closed);
+}
+
+#[test]
+fn hub_with_threads_is_polled_then_refused() {
+    let hub = builder("a", &[]).start().unwrap();
+    assert_eq!(hub.poll(PATIENCE).unwrap_err().kind, ErrorKind::InvalidArgument);
+    hub.stop(PATIENCE).unwrap();
+}
+
+#[test]
+fn callback_never_returns_then_host_unresponsive_tells_and_the_others_go_on() {
+    struct Stuck(Arc<Mutex<Option<Receiver<()>>>>);
+    impl Child for Stuck {
+        fn handle(&mut self, _: &Context, message: Payload) -> Result<Payload, HostFailure> {
+            Ok(message)
+        }
+        fn start(&mut self, _: &Context, _: Payload) -> Result<(), HostFailure> {
+            let gate = self.0.lock().unwrap().take();
+            let _ = gate.map(|gate| gate.recv());
+            Ok(())
+        }
+    }
+    let (open, gate) = channel::<()>();
+    let gate = Arc::new(Mutex::new(Some(gate)));
+    let (told, unresponsive) = channel();
+    let mut config = config(node_config("a", &[]));
+    config.host_threads = 2;
+    let hub = Hub::builder(config)
+        .kind("cart", kind_fn(true, || Box::new(Cart::default())))
+        .kind("stuck", kind_fn(false, move || Box::new(Stuck(Arc::clone(&gate)))))
+        .hook(HookName::HostUnresponsive, "test", 0, move |event| {
+            told.send(event.payload["blocked_ms"].as_u64().unwrap()).unwrap();
+        })
+        .start()
+        .unwrap();
+    hub.start_child(ChildSpec::new("b", "cart").unwrap(), StartOptions::default()).wait().unwrap();
+    let options = StartOptions { timeout: Duration::from_millis(1500), ..StartOptions::default() };
+    let error = hub.start_child(ChildSpec::new("s", "stuck").unwrap(), options).wait().unwrap_err();
+    assert!([ErrorKind::Timeout, ErrorKind::HostTimeout, ErrorKind::StartFailed].contains(&error.kind), "{error}");
+    let blocked_ms = unresponsive.recv_timeout(PATIENCE).unwrap();
+    assert!((100..10_000).contains(&blocked_ms), "{blocked_ms}");
+    let message = MessageCommand::new(ChildId::new("b").unwrap(), text("x"));
+    assert_eq!(&hub.call(message).wait().unwrap().data[..], b"1");
+    drop(open);
+    hub.stop(PATIENCE).unwrap();
+}

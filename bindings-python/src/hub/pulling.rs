@@ -63,8 +63,8 @@ impl Inner {
         let deadline = match &item {
             HostItem::Call(call) => call.deadline,
             HostItem::Completed(..) => Timestamp::NEVER,
-            // Hooks are pulled by a thread of their own.
-            HostItem::Hook(_) => return items::nothing(py),
+            // Hooks are pulled by a thread of their own, and nobody asks for tasks.
+            HostItem::Hook(_) | HostItem::Task(_) => return items::nothing(py),
             HostItem::Closed => {
                 self.pool.close();
                 return items::closed(py);
@@ -88,7 +88,7 @@ impl Inner {
                 let refused = self.refused.lock().remove(&request).unwrap_or_default();
                 items::completed(py, request, answer, refused)
             }
-            HostItem::Hook(_) | HostItem::Closed => items::nothing(py),
+            HostItem::Hook(_) | HostItem::Task(_) | HostItem::Closed => items::nothing(py),
         }
     }
 

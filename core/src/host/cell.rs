@@ -61,12 +61,20 @@ impl Cell {
         }
     }
 
+    pub(crate) fn id(&self) -> InstanceId {
+        self.id
+    }
+
     pub(crate) fn start(&self) -> &StartContext {
         &self.start
     }
 
     pub(crate) fn requests(&self) -> &Requests {
         &self.services.requests
+    }
+
+    pub(crate) fn queue(&self) -> &HostQueue {
+        &self.services.queue
     }
 
     pub(crate) fn hub(&self) -> Option<Hub> {

@@ -1,7 +1,8 @@
 //! Children written in Rust: the traits a program implements.
 
-use super::call::{HandoverTarget, HostFailure, StopReason};
+use super::call::{HandoverTarget, HostAnswer, HostCall, HostFailure, HostRequest, StopReason};
 use super::context::Context;
+use super::local::guarded;
 use crate::payload::Payload;
 use crate::spec::Mode;
 
@@ -70,6 +71,40 @@ pub trait Child: Send {
     /// hand-over. Returning from it ends the instance, unless [`Context::is_cancelled`] asked for it.
     fn body(&mut self) -> Option<Body> {
         None
+    }
+
+    /// Carries out one call and answers it; `None` when the answer comes later, by [`Context::answer_later`]. By
+    /// default this calls the method that belongs to the call. The host of another language overrides it.
+    fn perform(&mut self, ctx: &Context, call: &HostCall) -> Option<HostAnswer> {
+        let result = guarded(|| match &call.request {
+            HostRequest::Start(start) => self.start(ctx, start.spec.args.clone()).map(|()| None),
+            HostRequest::Handle { message, .. } => self.handle(ctx, message.clone()).map(Some),
+            HostRequest::PrepareState => self.prepare_handover_state(),
+            HostRequest::AlterState(state) => self.alter_handover_state(state.clone()).map(|()| None),
+            HostRequest::ResolveConflict(state) => self.resolve_conflict(state.clone()).map(|()| None),
+            HostRequest::RedundancySignal(mode) => {
+                self.redundancy_signal(*mode);
+                Ok(None)
+            }
+            HostRequest::HandoverStart(target) => {
+                self.handover_start(target.clone());
+                Ok(None)
+            }
+            HostRequest::Stop(reason) => {
+                self.stop(*reason);
+                Ok(None)
+            }
+            // The host's own: these reach no instance.
+            HostRequest::Run
+            | HostRequest::CancelRun
+            | HostRequest::SetEpoch(_)
+            | HostRequest::Discard
+            | HostRequest::AlterSpec { .. } => Ok(None),
+        });
+        Some(match result {
+            Ok(payload) => HostAnswer::Done(payload),
+            Err(failure) => HostAnswer::Failed(failure),
+        })
     }
 }
 

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::{InstanceEvent, StartReason};
+use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent, StartReason};
 use super::cell::Cell;
+use super::queue::HostQueue;
 use crate::engine::{MessageCommand, Recipient};
 use crate::error::Error;
 use crate::hub::{Hub, Pending};
-use crate::ids::{CallNumber, ChildId, Epoch, HubId, KindName, NodeName};
+use crate::ids::{CallNumber, ChildId, Epoch, HubId, InstanceId, KindName, NodeName};
 use crate::payload::Payload;
 use crate::spec::Mode;
+
+/// How long it may take to forget an instance whose start failed.
+const DISCARD_LIMIT: Duration = Duration::from_secs(5);
 
 /// The `ctx` of a child. Clones are cheap, may be kept, and may be used on any thread.
 #[derive(Clone, Debug)]
@@ -95,6 +99,18 @@ impl Context {
         self.cell.wait_cancelled(self.body(), timeout)
     }
 
+    /// The right to answer a call later, for a [`super::Child::perform`] that gave no answer.
+    #[must_use]
+    pub fn answer_later(&self, call: &HostCall) -> Reply {
+        let is_start = matches!(call.request, HostRequest::Start(_));
+        Reply {
+            queue: self.cell.queue().clone(),
+            number: call.number,
+            started: is_start.then(|| (call.instance, call.child.clone())),
+            is_open: true,
+        }
+    }
+
     /// Says that an outgoing instance whose state was not delivered may end (R5).
     pub fn retention_handled(&self) {
         self.cell.tell(InstanceEvent::RetentionHandled);
@@ -156,5 +172,45 @@ impl Context {
             Chain::Handling(before) => before.iter().chain([own]).cloned().collect(),
         };
         Ok(MessageCommand { child: ChildId::new(child)?, message, recipient, timeout, chain })
+    }
+}
+
+/// The right to answer one call, on any thread. Dropped unused, it fails the call.
+#[derive(Debug)]
+pub struct Reply {
+    queue: HostQueue,
+    number: CallNumber,
+    /// The instance whose start is answered: a failed one is forgotten.
+    started: Option<(InstanceId, ChildId)>,
+    is_open: bool,
+}
+
+impl Reply {
+    /// Answers.
+    pub fn answer(mut self, answer: HostAnswer) {
+        self.complete(answer);
+    }
+
+    fn complete(&mut self, answer: HostAnswer) {
+        self.is_open = false;
+        if let (HostAnswer::Failed(_), Some((instance, child))) = (&answer, self.started.take()) {
+            // A call nobody waits for, so its number counts for nothing.
+            self.queue.push_call(HostCall {
+                number: CallNumber(0),
+                instance,
+                child,
+                deadline: crate::hub::now() + DISCARD_LIMIT,
+                request: HostRequest::Discard,
+            });
+        }
+        self.queue.complete(self.number, answer);
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.is_open {
+            self.complete(HostAnswer::Failed(HostFailure::new("the callback's answer was dropped")));
+        }
     }
 }

@@ -2,21 +2,24 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use parking_lot::RwLock;
 
 use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, StartContext};
 use super::cell::{Cell, Services};
 use super::child::{Child, Kind};
 use super::context::{Chain, Context};
-use super::pool::{Pool, Work, Worker};
+use super::pool::{Polled, Pool, Work, Worker};
 use super::queue::HostQueue;
 use crate::error::ErrorKind;
 use crate::hub::{Handle, Observers, Requests};
 use crate::ids::{CallNumber, InstanceId, KindName};
+use crate::observe::HookEvent;
 use crate::payload::Payload;
 
 /// The kinds, instances and threads of one hub's Rust children.
@@ -42,7 +45,7 @@ struct Children {
 }
 
 impl LocalHost {
-    /// Starts the pool.
+    /// Starts the pool; without threads it is polled.
     pub(crate) fn start(queue: HostQueue, requests: Arc<Requests>, observers: Arc<Observers>, threads: usize) -> Self {
         let services = Arc::new(Services { queue: queue.clone(), requests, hub: OnceLock::new() });
         let children = Arc::new(Children {
@@ -81,18 +84,40 @@ impl LocalHost {
         self.pool.close();
     }
 
-    /// Waits until the threads ended, at most `timeout`, and forgets the instances.
+    /// Does the next thing on the calling thread; see [`crate::hub::Hub::poll`].
+    pub(crate) fn poll(&self, timeout: Duration, gone: &Receiver<Infallible>) -> Polled {
+        self.pool.poll(timeout, gone)
+    }
+
+    /// Waits until the threads ended, at most `timeout`, and forgets the instances and the kinds. What a thread
+    /// still runs is dropped when it returns.
     pub(crate) fn join(&self, timeout: Duration) -> bool {
         let ended = self.pool.join(timeout);
-        self.children.instances.pin().clear();
+        let cells: Vec<Arc<Cell>> = self.children.instances.pin().values().map(Arc::clone).collect();
+        for cell in cells {
+            self.children.forget(&cell);
+        }
+        let kinds = std::mem::take(&mut *self.children.kinds.write());
+        drop(kinds);
         ended
     }
 }
 
 impl Work for Children {
+    fn observe(&self, event: HookEvent) {
+        self.observers.observe(&event);
+    }
+
+    fn tell_blocked(&self, blocked: Duration) {
+        self.observers.fire(HookEvent::host_unresponsive(blocked));
+    }
+
     fn perform(&self, call: HostCall, worker: &Worker) {
         match &call.request {
-            HostRequest::Start(start) => self.start(&call, start),
+            HostRequest::Start(start) => {
+                let start = Arc::clone(start);
+                self.start(call, &start, worker);
+            }
             HostRequest::SetEpoch(epoch) => {
                 if let Some(cell) = self.cell(call.instance) {
                     cell.raise_epoch(*epoch);
@@ -146,7 +171,7 @@ impl Children {
         self.complete(call.number, HostAnswer::Failed(failure));
     }
 
-    fn start(&self, call: &HostCall, start: &Arc<StartContext>) {
+    fn start(&self, call: HostCall, start: &Arc<StartContext>, worker: &Worker) {
         let kind = self.kinds.read().get(&start.spec.kind).map(Arc::clone);
         let Some(kind) = kind else {
             let failure = HostFailure {
@@ -160,37 +185,16 @@ impl Children {
         let cell = Arc::new(cell);
         // Known before its start ends, so that it can be discarded when the start never does.
         self.instances.pin().insert(call.instance, Arc::clone(&cell));
-        let context = Context::new(Arc::clone(&cell), Chain::Callback);
-        let made = guarded(|| Ok(kind.create())).and_then(|mut child| {
-            match guarded(|| child.start(&context, start.spec.args.clone())) {
-                Ok(()) => Ok(child),
-                Err(failure) => {
-                    drop_quietly(child);
-                    Err(failure)
-                }
-            }
-        });
-        let answer = match made {
-            Ok(child) => {
-                let mut slot = cell.slot.lock();
-                if slot.is_gone {
-                    drop(slot);
-                    drop_quietly(child);
-                } else {
-                    slot.child = Some(child);
-                }
-                HostAnswer::Done(None)
-            }
+        match guarded(|| Ok(kind.create())) {
+            Ok(child) => self.work_off(&cell, child, call, worker),
             Err(failure) => {
                 self.instances.pin().remove(&call.instance);
-                HostAnswer::Failed(failure)
+                self.complete(call.number, HostAnswer::Failed(failure));
             }
-        };
-        self.complete(call.number, answer);
+        }
     }
 
-    /// Performs a call on the child, and then those that came for it meanwhile. A child that another thread has
-    /// gets the call from that thread.
+    /// Performs a call on the child. A child that another thread has gets the call from that thread.
     fn enter(&self, cell: &Arc<Cell>, call: HostCall, worker: &Worker) {
         let mut slot = cell.slot.lock();
         if slot.is_gone {
@@ -198,18 +202,22 @@ impl Children {
             self.refuse(&call, "the instance ended");
             return;
         }
-        let Some(mut child) = slot.child.take() else {
-            slot.waiting.push_back(call);
-            return;
-        };
-        drop(slot);
-        let mut next = Some(call);
-        while let Some(call) = next.take() {
+        match slot.child.take() {
+            Some(child) => {
+                drop(slot);
+                self.work_off(cell, child, call, worker);
+            }
+            None => slot.waiting.push_back(call),
+        }
+    }
+
+    /// Performs a call, and then those that came for the child meanwhile.
+    fn work_off(&self, cell: &Arc<Cell>, mut child: Box<dyn Child>, mut call: HostCall, worker: &Worker) {
+        loop {
             worker.begin(call.deadline);
-            let is_last = matches!(call.request, HostRequest::Stop(_));
             let answer = self.call_child(cell, child.as_mut(), &call);
             let mut slot = cell.slot.lock();
-            if is_last || slot.is_gone {
+            if slot.is_gone || is_last(&call, answer.as_ref()) {
                 slot.is_gone = true;
                 let left = std::mem::take(&mut slot.waiting);
                 drop(slot);
@@ -221,15 +229,16 @@ impl Children {
                 }
                 return;
             }
-            next = slot.waiting.pop_front();
-            if next.is_none() {
+            let next = slot.waiting.pop_front();
+            let Some(next) = next else {
                 slot.child = Some(child);
                 drop(slot);
                 self.complete_now(call.number, answer);
                 return;
-            }
+            };
             drop(slot);
             self.complete_now(call.number, answer);
+            call = next;
         }
     }
 
@@ -241,41 +250,24 @@ impl Children {
     }
 
     fn call_child(&self, cell: &Arc<Cell>, child: &mut dyn Child, call: &HostCall) -> Option<HostAnswer> {
-        let silent = |callback: &mut dyn FnMut()| {
-            guarded(|| {
-                callback();
-                Ok(None)
-            })
-        };
-        let result = match &call.request {
-            HostRequest::Handle { message, chain } => {
-                let chain = Chain::Handling(Arc::clone(chain));
-                let context = Context::new(Arc::clone(cell), chain);
-                guarded(|| child.handle(&context, message.clone()).map(Some))
-            }
-            HostRequest::PrepareState => guarded(|| child.prepare_handover_state()),
-            HostRequest::AlterState(state) => guarded(|| child.alter_handover_state(state.clone()).map(|()| None)),
-            HostRequest::ResolveConflict(state) => guarded(|| child.resolve_conflict(state.clone()).map(|()| None)),
-            HostRequest::RedundancySignal(mode) => {
-                cell.set_mode(*mode);
-                silent(&mut || child.redundancy_signal(*mode))
-            }
-            HostRequest::HandoverStart(target) => silent(&mut || child.handover_start(target.clone())),
-            HostRequest::Stop(reason) => {
-                cell.cancel(call.number);
-                silent(&mut || child.stop(*reason))
-            }
+        let mut chain = Chain::Callback;
+        match &call.request {
+            HostRequest::Handle { chain: waiting, .. } => chain = Chain::Handling(Arc::clone(waiting)),
+            HostRequest::RedundancySignal(mode) => cell.set_mode(*mode),
+            HostRequest::Stop(_) => cell.cancel(call.number),
             HostRequest::Run => return self.run(cell, child, call.number),
             HostRequest::Start(_)
+            | HostRequest::PrepareState
+            | HostRequest::AlterState(_)
+            | HostRequest::ResolveConflict(_)
+            | HostRequest::HandoverStart(_)
             | HostRequest::CancelRun
             | HostRequest::SetEpoch(_)
             | HostRequest::Discard
-            | HostRequest::AlterSpec { .. } => Ok(None),
-        };
-        Some(match result {
-            Ok(payload) => HostAnswer::Done(payload),
-            Err(failure) => HostAnswer::Failed(failure),
-        })
+            | HostRequest::AlterSpec { .. } => {}
+        }
+        let context = Context::new(Arc::clone(cell), chain);
+        guarded(|| Ok(child.perform(&context, call))).unwrap_or_else(|failure| Some(HostAnswer::Failed(failure)))
     }
 
     /// Runs the body on a thread of its own, which completes the call when the body returned. A child without a
@@ -303,11 +295,14 @@ impl Children {
     }
 
     fn discard(&self, call: &HostCall) {
-        let Some(cell) = self.cell(call.instance) else {
-            return;
-        };
-        self.instances.pin().remove(&call.instance);
-        cell.cancel(call.number);
+        if let Some(cell) = self.cell(call.instance) {
+            cell.cancel(call.number);
+            self.forget(&cell);
+        }
+    }
+
+    fn forget(&self, cell: &Cell) {
+        self.instances.pin().remove(&cell.id());
         let mut slot = cell.slot.lock();
         slot.is_gone = true;
         let child = slot.child.take();
@@ -319,8 +314,14 @@ impl Children {
     }
 }
 
+/// Whether the instance ends with this call.
+fn is_last(call: &HostCall, answer: Option<&HostAnswer>) -> bool {
+    let is_failed_start = matches!((&call.request, answer), (HostRequest::Start(_), Some(HostAnswer::Failed(_))));
+    is_failed_start || matches!(call.request, HostRequest::Stop(_))
+}
+
 /// Runs host code; a panic becomes a failure.
-fn guarded<T>(code: impl FnOnce() -> Result<T, HostFailure>) -> Result<T, HostFailure> {
+pub(super) fn guarded<T>(code: impl FnOnce() -> Result<T, HostFailure>) -> Result<T, HostFailure> {
     // The child may be left half changed: what follows is the engine's to decide, as for any other failure.
     catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|panic| {
         Err(HostFailure {

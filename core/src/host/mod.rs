@@ -6,6 +6,7 @@
     reason = "a driver: it has threads and clocks, and shares state with its callers"
 )]
 
+mod blocked;
 pub mod call;
 mod cell;
 pub mod child;
@@ -15,5 +16,6 @@ pub(crate) mod pool;
 pub mod queue;
 
 pub use child::{Body, Child, Kind, KindFn, kind_fn};
-pub use context::Context;
-pub use queue::{HostItem, HostQueue};
+pub use context::{Context, Reply};
+pub use pool::{Polled, while_blocked};
+pub use queue::{Doorbell, HostItem, HostQueue, HostTask};

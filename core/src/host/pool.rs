@@ -3,18 +3,23 @@
 //! The pool keeps one thread idle until it has its full size, so that a call never waits for one that blocks. A
 //! thread whose call is past its deadline is written off: another takes its place, up to a cap, and it joins
 //! again if it ever returns to a pool that lacks it. A thread that waits for an answer of the hub gives its place
-//! away while it waits.
+//! away while it waits. A pool without threads is polled: the program's own threads do the work.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
+use super::blocked::Blocked;
 use super::call::HostCall;
 use super::queue::{HostItem, HostQueue};
 use crate::hub::Flag;
+use crate::observe::HookEvent;
 use crate::time::Timestamp;
 
 /// Most threads that may be written off at once; the pool shrinks beyond it.
@@ -23,6 +28,8 @@ pub(crate) const MAX_WRITTEN_OFF: usize = 64;
 const WATCH_BUSY: Duration = Duration::from_millis(100);
 /// How often when none does.
 const WATCH_IDLE: Duration = Duration::from_secs(1);
+/// How long a task may hold its thread before it is replaced.
+const TASK_LIMIT: Duration = Duration::from_secs(60);
 /// A wait for the next call; the end of the queue cuts it short.
 const PULL: Duration = Duration::from_secs(3600);
 
@@ -30,6 +37,23 @@ const PULL: Duration = Duration::from_secs(3600);
 pub(crate) trait Work: Send + Sync {
     /// Runs host code and completes the call.
     fn perform(&self, call: HostCall, worker: &Worker);
+
+    /// Tells the observers of a hook; only polled pools pull hooks.
+    fn observe(&self, event: HookEvent);
+
+    /// Tells that a call is past its deadline and holds its thread for so long already.
+    fn tell_blocked(&self, blocked: Duration);
+}
+
+/// What became of a poll.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polled {
+    /// Something was done.
+    Worked,
+    /// Nothing came in time.
+    Nothing,
+    /// The hub ended; nothing comes any more.
+    Closed,
 }
 
 /// Not in host code.
@@ -43,12 +67,15 @@ const BLOCKED: u64 = 2;
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
     state: AtomicU64,
+    /// Counts the calls, to tell one long call from many short ones.
+    turns: AtomicU64,
 }
 
 impl Worker {
     /// The thread enters host code that should return by `deadline`. One that was written off stays so.
     pub(crate) fn begin(&self, deadline: Timestamp) {
         let deadline = deadline.0.max(BLOCKED + 1);
+        self.turns.fetch_add(1, Ordering::Relaxed);
         let _ = (self.state)
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| (state != WRITTEN_OFF).then_some(deadline));
     }
@@ -57,8 +84,18 @@ impl Worker {
         self.state.load(Ordering::Acquire) > BLOCKED
     }
 
+    pub(crate) fn is_written_off(&self) -> bool {
+        self.state.load(Ordering::Acquire) == WRITTEN_OFF
+    }
+
+    /// The number of the call it is in, unless it rests.
+    pub(crate) fn turn(&self) -> Option<u64> {
+        let is_in_call = self.is_in_host_code() || self.is_written_off();
+        is_in_call.then(|| self.turns.load(Ordering::Relaxed))
+    }
+
     /// Writes the thread off if it is past its deadline.
-    fn write_off(&self, now: Timestamp) -> bool {
+    pub(super) fn write_off(&self, now: Timestamp) -> bool {
         let state = self.state.load(Ordering::Acquire);
         state > BLOCKED
             && state < now.0
@@ -96,7 +133,7 @@ thread_local! {
 
 /// Runs `wait`, which blocks for an answer of the hub; if this is a thread of a pool, another one may take its
 /// place meanwhile.
-pub(crate) fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
+pub fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
     let Some((pool, worker)) = CURRENT.with(|current| current.borrow().clone()) else {
         return wait();
     };
@@ -114,12 +151,12 @@ pub(crate) fn while_blocked<T>(wait: impl FnOnce() -> T) -> T {
 }
 
 impl Pool {
-    /// Starts the first thread and the watch.
+    /// Starts the first thread and the watch; neither, if there are no places: such a pool is polled.
     pub(crate) fn start(queue: HostQueue, places: usize, work: Arc<dyn Work>) -> Arc<Self> {
         let pool = Arc::new(Self {
             queue,
             work,
-            places: places.max(1),
+            places,
             idle: AtomicUsize::new(0),
             surplus: AtomicUsize::new(0),
             counts: Mutex::default(),
@@ -127,9 +164,42 @@ impl Pool {
             workers: Mutex::default(),
             closing: Flag::default(),
         });
-        pool.grow();
-        pool.spawn_counted("process-hub-watch", Self::watch);
+        if places > 0 {
+            pool.grow();
+            pool.spawn_counted("process-hub-watch", Self::watch);
+        }
         pool
+    }
+
+    /// Does the next thing on the calling thread, waiting for it at most `timeout`, or until the other end of
+    /// `gone` is dropped.
+    pub(crate) fn poll(&self, timeout: Duration, gone: &Receiver<Infallible>) -> Polled {
+        match self.queue.next_unless(timeout, gone) {
+            Some(HostItem::Closed) => Polled::Closed,
+            Some(item) => {
+                self.serve(item, &Worker::default());
+                Polled::Worked
+            }
+            None => Polled::Nothing,
+        }
+    }
+
+    fn serve(&self, item: HostItem, worker: &Worker) {
+        match item {
+            HostItem::Call(call) => {
+                worker.begin(call.deadline);
+                self.work.perform(call, worker);
+            }
+            HostItem::Task(task) => {
+                worker.begin(crate::hub::now() + TASK_LIMIT);
+                if catch_unwind(AssertUnwindSafe(|| task.run())).is_err() {
+                    tracing::warn!(target: "process_hub::host", "a task panicked");
+                }
+            }
+            HostItem::Hook(event) => self.work.observe(event),
+            // This host begins no operation by `request_notify`.
+            HostItem::Completed(..) | HostItem::Closed => {}
+        }
     }
 
     /// Threads that have not ended.
@@ -211,22 +281,20 @@ impl Pool {
             let item = self.queue.next_call(PULL);
             let others_idle = self.idle.fetch_sub(1, Ordering::AcqRel) - 1;
             match item {
-                Some(HostItem::Call(call)) => {
-                    if others_idle == 0 {
-                        self.grow();
-                    }
-                    worker.begin(call.deadline);
-                    self.work.perform(call, worker);
-                    if !self.has_place_after_call(worker) {
-                        break;
-                    }
-                }
                 Some(HostItem::Closed) => {
                     self.counts.lock().active -= 1;
                     break;
                 }
-                // A Rust host begins no operation by `request_notify` and pulls no hooks here.
-                Some(HostItem::Completed(..) | HostItem::Hook(_)) | None => {}
+                Some(item) => {
+                    if others_idle == 0 {
+                        self.grow();
+                    }
+                    self.serve(item, worker);
+                    if !self.has_place_after_call(worker) {
+                        break;
+                    }
+                }
+                None => {}
             }
             self.idle.fetch_add(1, Ordering::AcqRel);
         }
@@ -275,12 +343,18 @@ impl Pool {
     }
 
     fn watch(self: &Arc<Self>) {
+        let mut blocked = Blocked::default();
         loop {
             let is_busy = self.workers.lock().iter().any(|worker| worker.is_in_host_code());
             if self.closing.wait(if is_busy { WATCH_BUSY } else { WATCH_IDLE }) {
                 return;
             }
-            self.write_off_overdue(crate::hub::now());
+            let now = crate::hub::now();
+            self.write_off_overdue(now);
+            let workers = self.workers.lock().clone();
+            for time in blocked.look(now, &workers) {
+                self.work.tell_blocked(time);
+            }
         }
     }
 

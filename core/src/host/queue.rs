@@ -5,11 +5,13 @@
 //! `overloaded` without reaching the host. Hooks have a bound of their own, [`MAX_WAITING_HOOKS`]: above it events
 //! are dropped and counted, so observers never delay calls.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError};
+use parking_lot::Mutex;
 
 use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent};
 use crate::engine::Input;
@@ -35,11 +37,43 @@ pub enum HostItem {
     Completed(RequestId, Answer),
     /// A hook fired.
     Hook(HookEvent),
+    /// Run this; see [`crate::hub::Pending::run_on_host`].
+    Task(HostTask),
     /// The hub ended; nothing comes any more. Every pulling thread gets it.
     Closed,
 }
 
-#[derive(Debug)]
+/// Something to run once, on a thread of the host.
+#[derive(Clone)]
+pub struct HostTask(Arc<Mutex<Option<Job>>>);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl HostTask {
+    /// Wraps what is to run.
+    pub fn new(task: impl FnOnce() + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(task)))))
+    }
+
+    /// Runs it, unless it ran before.
+    pub fn run(&self) {
+        let task = self.0.lock().take();
+        if let Some(task) = task {
+            task();
+        }
+    }
+}
+
+impl std::fmt::Debug for HostTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostTask").finish_non_exhaustive()
+    }
+}
+
+/// Called when something was queued: wakes a host that waits for more than this queue. On any thread, so it must
+/// only pass the word on.
+pub type Doorbell = Box<dyn Fn() + Send + Sync>;
+
 struct Shared {
     calls: Receiver<HostItem>,
     calls_sender: Sender<HostItem>,
@@ -48,12 +82,19 @@ struct Shared {
     hooks_dropped: AtomicU64,
     served: AtomicU64,
     pulled: AtomicU64,
+    doorbell: OnceLock<Doorbell>,
     inputs: Inputs,
 }
 
 /// The host's end of a hub: pull, do, complete. Any number of threads may pull at once; clones share the queue.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostQueue(Arc<Shared>);
+
+impl std::fmt::Debug for HostQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HostQueue").field("calls", &self.len()).finish_non_exhaustive()
+    }
+}
 
 impl HostQueue {
     pub(crate) fn new(inputs: Inputs) -> Self {
@@ -67,13 +108,25 @@ impl HostQueue {
             hooks_dropped: AtomicU64::new(0),
             served: AtomicU64::new(0),
             pulled: AtomicU64::new(0),
+            doorbell: OnceLock::new(),
             inputs,
         }))
+    }
+
+    /// Rings from now on whenever something is queued. Only the first doorbell of a queue counts.
+    pub fn set_doorbell(&self, doorbell: Doorbell) {
+        let _ = self.0.doorbell.set(doorbell);
     }
 
     /// The next item, waiting for it at most `timeout`. Calls and answers come in order, hooks among themselves.
     #[must_use]
     pub fn next(&self, timeout: Duration) -> Option<HostItem> {
+        self.next_unless(timeout, &crossbeam_channel::never())
+    }
+
+    /// Like [`Self::next`]; gives up as soon as the other end of `gone` is dropped.
+    #[must_use]
+    pub fn next_unless(&self, timeout: Duration, gone: &Receiver<Infallible>) -> Option<HostItem> {
         if let Some(item) = self.try_next() {
             return Some(item);
         }
@@ -82,10 +135,14 @@ impl HostQueue {
             let mut select = Select::new();
             select.recv(&self.0.calls);
             select.recv(&self.0.hooks);
-            match until {
+            let ended = select.recv(gone);
+            let ready = match until {
                 Some(until) => select.ready_deadline(until).ok()?,
                 None => select.ready(),
             };
+            if ready == ended {
+                return None;
+            }
             // Another thread may have been quicker.
             if let Some(item) = self.try_next() {
                 return Some(item);
@@ -128,7 +185,7 @@ impl HostQueue {
     pub fn next_hook(&self, timeout: Duration) -> Option<HookEvent> {
         match self.0.hooks.recv_timeout(timeout) {
             Ok(HostItem::Hook(event)) => Some(event),
-            Ok(HostItem::Call(_) | HostItem::Completed(..) | HostItem::Closed)
+            Ok(HostItem::Call(_) | HostItem::Completed(..) | HostItem::Task(_) | HostItem::Closed)
             | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -170,9 +227,21 @@ impl HostQueue {
     fn pass_on(&self, item: HostItem) -> HostItem {
         self.0.pulled.fetch_add(1, Ordering::Relaxed);
         if matches!(item, HostItem::Closed) {
-            let _ = self.0.calls_sender.send(HostItem::Closed);
+            self.push(HostItem::Closed);
         }
         item
+    }
+
+    /// Queues what has no bound of its own.
+    pub(crate) fn push(&self, item: HostItem) {
+        let _ = self.0.calls_sender.send(item);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(doorbell) = self.0.doorbell.get() {
+            doorbell();
+        }
     }
 
     /// Queues a call, or answers it when the host pulls too slowly.
@@ -186,13 +255,13 @@ impl HostQueue {
             self.complete(call.number, HostAnswer::Failed(failure));
             return;
         }
-        let _ = self.0.calls_sender.send(HostItem::Call(call));
+        self.push(HostItem::Call(call));
     }
 
     /// Queues a hook event, or drops and counts it.
     pub(crate) fn push_hook(&self, event: HookEvent) {
         match self.0.hooks_sender.try_send(HostItem::Hook(event)) {
-            Ok(()) => {}
+            Ok(()) => self.ring(),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.0.hooks_dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -201,12 +270,7 @@ impl HostQueue {
 
     /// Ends the queue behind what is in it.
     pub(crate) fn close(&self) {
-        let _ = self.0.calls_sender.send(HostItem::Closed);
-    }
-
-    /// Where answers to this host go.
-    pub(crate) fn answers(&self) -> Sender<HostItem> {
-        self.0.calls_sender.clone()
+        self.push(HostItem::Closed);
     }
 }
 

@@ -34,6 +34,7 @@ pub struct HubBuilder {
     hooks: Vec<(HookName, String, i32, Observer)>,
     interceptors: Vec<(String, i32, Interceptor)>,
     host_hooks: u64,
+    is_polled: bool,
 }
 
 impl HubBuilder {
@@ -46,6 +47,7 @@ impl HubBuilder {
             hooks: Vec::new(),
             interceptors: Vec::new(),
             host_hooks: 0,
+            is_polled: false,
         }
     }
 
@@ -97,6 +99,13 @@ impl HubBuilder {
         self
     }
 
+    /// Runs the children and handlers on no thread of the hub, but on those that call [`Hub::poll`]; for
+    /// [`Self::start`]. Bodies have threads of their own all the same.
+    pub fn polled(mut self) -> Self {
+        self.is_polled = true;
+        self
+    }
+
     /// Starts the hub with its kinds run on threads of its own.
     ///
     /// # Errors
@@ -142,7 +151,7 @@ impl HubBuilder {
         let (sender, receiver) = inputs::channel();
         let queue = HostQueue::new(sender.clone());
         let requests = Arc::new(Requests::new(sender.clone(), queue.clone()));
-        let observers = Arc::new(Observers::default());
+        let observers = Arc::new(if self.is_polled { Observers::polled() } else { Observers::default() });
         for (hook, id, priority, handler) in self.hooks {
             observers.on(hook, id, priority, handler)?;
         }
@@ -150,7 +159,7 @@ impl HubBuilder {
             observers.intercept(id, priority, handler);
         }
         let local = runs_children.then(|| {
-            let threads = config.host_threads;
+            let threads = if self.is_polled { 0 } else { config.host_threads };
             let (requests, observers) = (Arc::clone(&requests), Arc::clone(&observers));
             let local = LocalHost::start(queue.clone(), requests, observers, threads);
             for (name, kind) in kinds {
@@ -163,11 +172,12 @@ impl HubBuilder {
             owns_node,
             requests,
             view: View::new(random_number()?),
-            observers,
+            observers: Arc::clone(&observers),
             metrics: HubMetrics::new(&config.hub_id, node.name()),
             queue: queue.clone(),
             local,
-            host_hooks: AtomicU64::new(self.host_hooks),
+            host_hooks: AtomicU64::new(self.host_hooks | observers.polled_bits()),
+            is_polled: self.is_polled,
             shutdown_timeout: config.shutdown_timeout,
             report: parking_lot::Mutex::new(None),
             ended: Flag::default(),

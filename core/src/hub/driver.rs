@@ -165,12 +165,8 @@ impl Driver {
     fn watch_host(&mut self, time: Timestamp) {
         let queue = &self.shared.queue;
         if let Some(blocked) = self.host_watch.look(time, queue.len(), queue.pulled()) {
-            let blocked_ms = u64::try_from(blocked.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(target: "process_hub::host", hub = %self.shared.id, blocked_ms, "the host does not pull its calls");
-            self.fire(HookEvent {
-                name: HookName::HostUnresponsive,
-                payload: serde_json::json!({ "blocked_ms": blocked_ms }),
-            });
+            tracing::warn!(target: "process_hub::host", hub = %self.shared.id, ?blocked, "the host does not pull its calls");
+            self.fire(HookEvent::host_unresponsive(blocked));
         }
     }
 

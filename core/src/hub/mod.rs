@@ -8,6 +8,7 @@
 
 mod builder;
 mod clock;
+mod documents;
 mod driver;
 mod end;
 mod host_watch;
@@ -24,18 +25,21 @@ mod statics;
 mod stats;
 mod view;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use serde_json::Value;
 
 pub use builder::HubBuilder;
 pub use clock::{now, wall_ms};
+pub use documents::SpecList;
 pub use node::Node;
 pub use observers::{Interceptor, Observer};
 pub use pending::{Answer, Pending};
 pub use queries::ChildrenByNode;
-pub use stats::DebugStats;
+pub use stats::{DebugStats, process_counts};
 
 use crate::config::HubConfig;
 use crate::engine::{Command, MessageCommand, PlanChange, StartOptions};
@@ -43,6 +47,7 @@ use crate::error::{Error, ErrorKind};
 use crate::host::call::KindInfo;
 use crate::host::child::Kind;
 use crate::host::local::LocalHost;
+use crate::host::{Doorbell, HostItem, HostTask, Polled};
 use crate::ids::{ChildId, HubId, KindName, NodeName, RequestId};
 use crate::observe::{HookEvent, HookName};
 use crate::payload::Payload;
@@ -73,6 +78,8 @@ pub(crate) struct Shared {
     pub(crate) local: Option<LocalHost>,
     /// The hooks a binding wants, as bits.
     pub(crate) host_hooks: std::sync::atomic::AtomicU64,
+    /// Whether the program's threads run the children, by [`Hub::poll`].
+    pub(crate) is_polled: bool,
     pub(crate) shutdown_timeout: Duration,
     /// What `stop` answers; set when the driver ended.
     pub(crate) report: parking_lot::Mutex<Option<Result<DrainReport, Error>>>,
@@ -300,6 +307,9 @@ impl Hub {
 
     fn subscribe(&self) {
         let shared = self.shared();
+        if shared.is_polled {
+            shared.host_hooks.store(shared.observers.bits(), std::sync::atomic::Ordering::Release);
+        }
         let host = shared.host_hooks.load(std::sync::atomic::Ordering::Acquire);
         let bits = host | shared.observers.bits();
         shared.requests.submit_unread(Command::SubscribeHooks(bits));
@@ -325,18 +335,76 @@ impl Hub {
         let until = Instant::now() + timeout.min(Duration::from_secs(86_400));
         let children = timeout - LEAVE_TIME.min(timeout / 4);
         shared.requests.submit_unread(Command::Shutdown(children));
-        if !shared.ended.wait(timeout) {
+        if shared.is_polled {
+            self.poll_until_closed(until);
+        }
+        if !shared.ended.wait(until.saturating_duration_since(Instant::now())) {
             shared.requests.inputs().halt();
             shared.ended.wait(STOP_GRACE);
         }
-        shared.observers.close();
+        let left = || until.saturating_duration_since(Instant::now()) + STOP_GRACE;
         if let Some(local) = &shared.local {
-            local.join(until.saturating_duration_since(Instant::now()) + STOP_GRACE);
+            local.join(left());
         }
+        shared.observers.join(left());
         shared.report.lock().clone().unwrap_or_else(|| {
             let message = format!("the hub did not end within {} ms", timeout.as_millis());
             Err(Error::new(ErrorKind::Timeout, "stop", message))
         })
+    }
+
+    /// Does the next thing of a polled hub on the calling thread: runs a callback, tells an observer. Waits for it
+    /// at most `timeout`. Any number of threads may poll.
+    ///
+    /// # Errors
+    /// `invalid_argument` when the hub has threads of its own; `forked`.
+    pub fn poll(&self, timeout: Duration) -> Result<Polled, Error> {
+        self.poll_unless(timeout, &crossbeam_channel::never())
+    }
+
+    /// Like [`Self::poll`]; gives up as soon as the other end of `gone` is dropped.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn poll_unless(&self, timeout: Duration, gone: &Receiver<Infallible>) -> Result<Polled, Error> {
+        let shared = self.shared();
+        if shared.requests.is_forked() {
+            shared.requests.check("poll")?;
+        }
+        match &shared.local {
+            Some(local) if shared.is_polled => Ok(local.poll(timeout, gone)),
+            Some(_) | None => {
+                let message = "this hub runs its callbacks on threads of its own";
+                Err(Error::new(ErrorKind::InvalidArgument, "poll", message))
+            }
+        }
+    }
+
+    fn poll_until_closed(&self, until: Instant) {
+        let shared = self.shared();
+        let Some(local) = &shared.local else { return };
+        while local.poll(until.saturating_duration_since(Instant::now()), &crossbeam_channel::never()) == Polled::Worked
+        {
+        }
+        while let Some(event) = shared.queue.next_hook(Duration::ZERO) {
+            shared.observers.observe(&event);
+        }
+    }
+
+    /// Whether the program polls this hub.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.shared().is_polled
+    }
+
+    /// Rings `doorbell` whenever a thread of the host has something to do. Only the first doorbell counts.
+    pub fn set_doorbell(&self, doorbell: Doorbell) {
+        self.shared().queue.set_doorbell(doorbell);
+    }
+
+    /// Runs a task on a thread of the host, behind the calls that wait for one.
+    pub fn run_on_host(&self, task: HostTask) {
+        self.shared().queue.push(HostItem::Task(task));
     }
 
     /// Where a child is and why, as the document of `where`.

@@ -1,16 +1,18 @@
 //! Observers and interceptors written in Rust.
 //!
-//! Observers run on one thread of their own, in order of priority and then of registration, each isolated: a
+//! Observers run on one thread of their own (of a polled hub: on the threads that poll), in order of priority and then of registration, each isolated: a
 //! panic is logged and the next one runs. Events wait in a bounded queue; above its bound they are dropped and
 //! counted (R17), so a slow observer delays nobody but the observers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Mutex, RwLock};
 
+use super::Flag;
 use crate::error::{Error, ErrorKind};
 use crate::host::call::HostFailure;
 use crate::ids::NodeName;
@@ -62,30 +64,54 @@ impl Handlers {
 /// The handlers of one hub.
 #[derive(Default)]
 pub(crate) struct Observers {
+    /// Has no thread: the host queue delivers the events.
+    is_polled: bool,
     handlers: Arc<Handlers>,
     events: Mutex<Option<Sender<HookEvent>>>,
+    /// Set when the thread ended; none without one.
+    ended: Mutex<Option<Flag>>,
     dropped: AtomicU64,
 }
 
 impl Observers {
+    /// Handlers without a thread.
+    pub(crate) fn polled() -> Self {
+        Self { is_polled: true, ..Self::default() }
+    }
+
+    /// Tells the handlers of an event, on the calling thread.
+    pub(crate) fn observe(&self, event: &HookEvent) {
+        self.handlers.observe(event);
+    }
+
+    /// The hooks the host queue shall deliver, as bits.
+    pub(crate) fn polled_bits(&self) -> u64 {
+        if self.is_polled { self.bits() } else { 0 }
+    }
+
     /// Adds an observer; the first one starts the thread.
     pub(crate) fn on(&self, hook: HookName, id: String, priority: i32, handler: Observer) -> Result<(), Error> {
         let mut events = self.events.lock();
-        if events.is_none() {
+        if events.is_none() && !self.is_polled {
             let (sender, receiver) = bounded::<HookEvent>(MAX_WAITING_EVENTS);
             let handlers = Arc::clone(&self.handlers);
+            let ended = Flag::default();
+            let end = ended.clone();
             std::thread::Builder::new()
                 .name("process-hub-hooks".into())
                 .spawn(move || {
                     for event in receiver {
                         handlers.observe(&event);
                     }
+                    drop(handlers);
+                    end.set();
                 })
                 .map_err(|error| {
                     let message = format!("the thread of the observers did not start: {error}");
                     Error::new(ErrorKind::Internal, "on", message)
                 })?;
             *events = Some(sender);
+            *self.ended.lock() = Some(ended);
         }
         drop(events);
         let entry = Entry { hook, id, priority, handler };
@@ -151,6 +177,19 @@ impl Observers {
     /// Ends the observers' thread once it told what waits.
     pub(crate) fn close(&self) {
         *self.events.lock() = None;
+    }
+
+    /// Waits until the thread ended, at most `timeout`, and forgets the handlers. One that still runs is dropped
+    /// when it returns.
+    pub(crate) fn join(&self, timeout: Duration) {
+        self.close();
+        let ended = self.ended.lock().clone();
+        if let Some(ended) = ended {
+            ended.wait(timeout);
+        }
+        let observers = std::mem::take(&mut *self.handlers.observers.write());
+        let interceptors = std::mem::take(&mut *self.handlers.interceptors.write());
+        drop((observers, interceptors));
     }
 }
 

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::host::pool::while_blocked;
-use crate::host::queue::HostItem;
+use crate::host::queue::{HostItem, HostQueue};
 use crate::ids::RequestId;
 
 /// How much later than its own deadline an answer may come before a wait for it gives up: the engine answers
@@ -75,14 +74,14 @@ pub(crate) struct Sink {
 #[derive(Debug)]
 enum Target {
     Slot(Arc<Slot>),
-    Queue(RequestId, Sender<HostItem>),
+    Queue(RequestId, HostQueue),
     /// Nobody wants to know.
     Nobody,
 }
 
 impl Sink {
-    pub(crate) fn queue(operation: &'static str, id: RequestId, sender: Sender<HostItem>) -> Self {
-        Self { operation, target: Some(Target::Queue(id, sender)) }
+    pub(crate) fn queue(operation: &'static str, id: RequestId, queue: HostQueue) -> Self {
+        Self { operation, target: Some(Target::Queue(id, queue)) }
     }
 
     pub(crate) fn nobody(operation: &'static str) -> Self {
@@ -106,9 +105,7 @@ impl Sink {
     fn deliver(&mut self, answer: Answer) {
         match self.target.take() {
             Some(Target::Slot(slot)) => slot.answer(answer),
-            Some(Target::Queue(id, sender)) => {
-                let _ = sender.send(HostItem::Completed(id, answer));
-            }
+            Some(Target::Queue(id, queue)) => queue.push(HostItem::Completed(id, answer)),
             Some(Target::Nobody) | None => {}
         }
     }

@@ -76,7 +76,7 @@ impl Requests {
         register: impl FnOnce(RequestId),
     ) -> Result<RequestId, Error> {
         let id = self.number();
-        let sink = Sink::queue(operation(&command), id, self.queue.answers());
+        let sink = Sink::queue(operation(&command), id, self.queue.clone());
         register(id);
         self.hand_over(id, command, sink).map_err(|(error, sink)| {
             sink.forget();

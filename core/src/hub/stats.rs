@@ -25,19 +25,26 @@ pub struct DebugStats {
     pub queued_bytes: usize,
 }
 
+/// Threads of this library in this process, and its open file descriptors.
+#[must_use]
+pub fn process_counts() -> (usize, usize) {
+    (thread_count(), std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count))
+}
+
 impl Hub {
     /// Counts of what this process holds.
     #[must_use]
     pub fn debug_stats(&self) -> DebugStats {
         let shared = self.shared();
         let unsent = usize::try_from(shared.node.queued_bytes()).unwrap_or(usize::MAX);
+        let (threads, descriptors) = process_counts();
         DebugStats {
             hubs: shared.node.hub_count(),
             children: shared.view.len(),
             instances: shared.local.as_ref().map_or(0, |local| local.instance_count()),
-            threads: thread_count(),
+            threads,
             handles: Arc::strong_count(&self.handle),
-            descriptors: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+            descriptors,
             queued_bytes: shared.requests.inputs().waiting().frame_bytes() + unsent,
         }
     }

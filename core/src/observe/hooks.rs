@@ -1,6 +1,7 @@
 //! The hooks: named points where the host may observe.
 
 use std::fmt;
+use std::time::Duration;
 
 macro_rules! hooks {
     ($($variant:ident, $name:literal, $everywhere:literal, $payload:literal;)*) => {
@@ -96,4 +97,12 @@ pub struct HookEvent {
     pub name: HookName,
     /// Its payload: a JSON object of the shape [`HookName::payload`] tells.
     pub payload: serde_json::Value,
+}
+
+impl HookEvent {
+    /// The host, or a callback of it, has been stuck for so long already.
+    pub(crate) fn host_unresponsive(blocked: Duration) -> Self {
+        let blocked_ms = u64::try_from(blocked.as_millis()).unwrap_or(u64::MAX);
+        Self { name: HookName::HostUnresponsive, payload: serde_json::json!({ "blocked_ms": blocked_ms }) }
+    }
 }

@@ -372,3 +372,84 @@ fn many_children_are_called_then_no_more_threads_run_than_places() {
     assert!(rig.host.join(PATIENCE));
     assert_eq!(rig.host.pool.live(), 0);
 }
+
+/// Answers its messages on another thread, and its start as well.
+struct Later {
+    replies: Sender<(HostRequest, crate::host::Reply)>,
+}
+
+impl Child for Later {
+    fn handle(&mut self, _: &Context, _: Payload) -> Result<Payload, HostFailure> {
+        unreachable!("`perform` is overridden")
+    }
+
+    fn perform(&mut self, ctx: &Context, call: &HostCall) -> Option<HostAnswer> {
+        self.replies.send((call.request.clone(), ctx.answer_later(call))).unwrap();
+        None
+    }
+}
+
+#[test]
+fn call_is_answered_later_on_another_thread_then_it_completes_and_the_thread_was_free() {
+    let (replies, given) = unbounded();
+    let mut rig = Rig::new(1).kind("actor", actor).kind("later", move || Box::new(Later { replies: replies.clone() }));
+    let start_number = rig.issue(1, start(1, "later"));
+    let (_, start_reply) = given.recv_timeout(PATIENCE).unwrap();
+    // The only thread is free meanwhile.
+    rig.started(2, "actor");
+    start_reply.answer(HostAnswer::Done(None));
+    assert_eq!(rig.completion(), (start_number, HostAnswer::Done(None)));
+    let number = rig.issue(1, message("hello"));
+    let (_, given_reply) = given.recv_timeout(PATIENCE).unwrap();
+    given_reply.answer(reply("later"));
+    assert_eq!(rig.completion(), (number, reply("later")));
+}
+
+#[test]
+fn start_fails_later_then_the_instance_is_forgotten() {
+    let (replies, given) = unbounded();
+    let mut rig = Rig::new(1).kind("later", move || Box::new(Later { replies: replies.clone() }));
+    let number = rig.issue(1, start(1, "later"));
+    let (_, start_reply) = given.recv_timeout(PATIENCE).unwrap();
+    let failed = HostAnswer::Failed(HostFailure::new("no"));
+    start_reply.answer(failed.clone());
+    let completions = [rig.completion(), rig.completion()];
+    assert!(completions.contains(&(number, failed)), "{completions:?}");
+    assert_eq!(rig.host.instance_count(), 0);
+}
+
+#[test]
+fn answer_is_dropped_then_its_call_fails() {
+    let (replies, given) = unbounded();
+    let mut rig = Rig::new(1).kind("later", move || Box::new(Later { replies: replies.clone() }));
+    rig.issue(1, start(1, "later"));
+    let (_, start_reply) = given.recv_timeout(PATIENCE).unwrap();
+    start_reply.answer(HostAnswer::Done(None));
+    rig.completion();
+    let number = rig.issue(1, message("hello"));
+    drop(given.recv_timeout(PATIENCE).unwrap());
+    let (completed, answer) = rig.completion();
+    assert_eq!(completed, number);
+    assert!(matches!(answer, HostAnswer::Failed(_)), "{answer:?}");
+}
+
+#[test]
+fn host_is_joined_while_instances_live_then_they_are_dropped_before_it_returns() {
+    struct Dropped(Sender<()>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.send(()).unwrap();
+        }
+    }
+    impl Child for Dropped {
+        fn handle(&mut self, _: &Context, message: Payload) -> Result<Payload, HostFailure> {
+            Ok(message)
+        }
+    }
+    let (told, dropped) = unbounded();
+    let mut rig = Rig::new(1).kind("dropped", move || Box::new(Dropped(told.clone())));
+    rig.started(1, "dropped");
+    rig.host.close();
+    assert!(rig.host.join(PATIENCE));
+    dropped.try_recv().unwrap();
+}

@@ -118,3 +118,29 @@ fn queue_closes_then_every_thread_hears_of_it_after_what_waited() {
         assert!(matches!(thread.join().unwrap(), Some(HostItem::Closed)));
     }
 }
+
+#[test]
+fn something_is_queued_then_the_doorbell_rings() {
+    let (queue, _inputs) = queue();
+    let (ring, rung) = crossbeam_channel::unbounded();
+    queue.set_doorbell(Box::new(move || ring.send(()).unwrap()));
+    queue.push_call(call(1, message()));
+    queue.push_hook(hook());
+    queue.push(HostItem::Task(HostTask::new(|| {})));
+    queue.close();
+    assert_eq!(rung.len(), 4);
+}
+
+#[test]
+fn other_end_is_dropped_then_a_wait_gives_up() {
+    let (queue, _inputs) = queue();
+    let (end, gone) = crossbeam_channel::bounded(0);
+    let waiting = {
+        let queue = queue.clone();
+        thread::spawn(move || queue.next_unless(PATIENCE, &gone).is_none())
+    };
+    drop(end);
+    assert!(waiting.join().unwrap());
+    queue.push_call(call(1, message()));
+    assert_eq!(number(queue.next(PATIENCE)), 1);
+}
