@@ -23,6 +23,9 @@ const MAX_PARKED: usize = 4096;
 /// Failures remembered for repeated requests.
 const MAX_FAILURES: usize = 4096;
 
+/// What a start is answered that is repeated when its child has ended.
+pub(super) const START_IS_OVER: &str = "it was started, and stopped since";
+
 /// A start message as the owner got it.
 #[derive(Debug)]
 struct Asked {
@@ -126,14 +129,8 @@ impl Engine {
         if let Some(error) = self.arbiter.failures.get(&(key, child.clone())) {
             return Some(StartAnswer::Failed(error.clone()));
         }
-        // Stopped by somebody, or ended by itself: then the tombstone bears the request of the start.
-        let is_over = self.registry.get(child.as_str()).is_some_and(|entry| {
-            let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == key;
-            entry.past_starts.contains(&key) || entry.wanted.as_ref().is_some_and(has_ended)
-        });
-        if is_over {
-            let message = "it was started, and stopped since";
-            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, message)));
+        if self.is_start_over(&child, key) {
+            return Some(StartAnswer::Failed(child_error(&child, Some(&self.me), ErrorKind::Cancelled, START_IS_OVER)));
         }
         let is_free = !self.is_ending(&child)
             && !self.locals.contains_key(&child)
@@ -144,6 +141,15 @@ impl Engine {
         self.write_wanted(&child, Some(spec.clone()), key);
         self.begin(spec, StartReason::Initial, None, vec![waiter], left);
         None
+    }
+
+    /// Whether this start was carried out and its child has ended since, stopped by somebody or by itself: then the
+    /// tombstone bears the request of the start.
+    pub(super) fn is_start_over(&self, child: &ChildId, key: RequestKey) -> bool {
+        self.registry.get(child.as_str()).is_some_and(|entry| {
+            let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == key;
+            entry.past_starts.contains(&key) || entry.wanted.as_ref().is_some_and(has_ended)
+        })
     }
 
     fn answer_existing(&mut self, child: &ChildId, waiter: Waiter) -> Option<StartAnswer> {

@@ -104,7 +104,7 @@ impl Engine {
         let open: Vec<u64> = self.requests.keys().copied().collect();
         for id in open {
             match self.requests.get(&id) {
-                Some(Request::Start(_)) => self.plan_start(id),
+                Some(Request::Start(_)) => self.plan_start_again(id),
                 Some(Request::Stop(_)) => self.plan_stop(id),
                 Some(Request::Sync(_) | Request::WhichChildren(_)) | None => {}
             }
@@ -129,7 +129,7 @@ impl Engine {
         match self.requests.get_mut(&id) {
             Some(Request::Start(request)) => {
                 request.ask_again(self.now);
-                self.plan_start(id);
+                self.plan_start_again(id);
             }
             Some(Request::Stop(request)) => {
                 request.ask_again(self.now);

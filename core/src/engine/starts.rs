@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::arbiter::START_IS_OVER;
 use super::calls::{Purpose, SHORT_CALLBACK, split};
 use super::hash::FixedHash;
 use super::io::{IfExists, OnFailure, StartOptions};
@@ -197,6 +198,24 @@ impl Engine {
         }
     }
 
+    /// Asks again for what is planned. First what is over by now ends: the owner that carried it out may be gone, and
+    /// its successor a newcomer that was told neither of the start nor of the stop, and would start it once more.
+    pub(super) fn plan_start_again(&mut self, id: u64) {
+        let key = self.request_key(id);
+        let mut over = Vec::new();
+        if let Some(Request::Start(request)) = self.requests.get(&id) {
+            let planned = request.items.iter().filter(|(_, item)| matches!(item.state, State::Planned));
+            over.extend(planned.map(|(child, _)| child).filter(|child| self.is_start_over(child, key)).cloned());
+        }
+        if let Some(Request::Start(request)) = self.requests.get_mut(&id) {
+            for child in over {
+                let error = child_error(&child, None, ErrorKind::Cancelled, START_IS_OVER);
+                request.finish(&child, Err(error));
+            }
+        }
+        self.plan_start(id);
+    }
+
     /// Asks the owners for what is planned.
     pub(super) fn plan_start(&mut self, id: u64) {
         let Some(Request::Start(request)) = self.requests.get(&id) else {
@@ -210,7 +229,7 @@ impl Engine {
             .collect();
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
         if planned.is_empty() {
-            return;
+            return self.start_finished(id);
         }
         let specs: Vec<&ChildSpec> = planned.iter().map(AsRef::as_ref).collect();
         let owners = self.owners_of(&specs);
