@@ -38,6 +38,20 @@ pub(crate) struct FaultClasses {
     pub(crate) storm: bool,
 }
 
+impl FaultClasses {
+    pub(crate) const NONE: Self = Self {
+        one_way_cut: false,
+        partition: false,
+        clog: false,
+        crash: false,
+        crash_at_effect: false,
+        pause: false,
+        new_name: false,
+        aimed: false,
+        storm: false,
+    };
+}
+
 /// The children's code of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostDraw {
@@ -62,6 +76,8 @@ pub(crate) struct WorkDraw {
 #[derive(Clone, Debug)]
 pub(crate) struct Swarm {
     pub(crate) nodes: usize,
+    /// A script says what happens: no node starts, nothing strikes and nobody asks by itself.
+    pub(crate) is_scripted: bool,
     pub(crate) safety_us: u64,
     pub(crate) hubs: Vec<HubConfig>,
     pub(crate) network: NetworkDraw,
@@ -96,6 +112,7 @@ impl Swarm {
         };
         Self {
             nodes,
+            is_scripted: false,
             safety_us,
             hubs,
             network: network(draw),

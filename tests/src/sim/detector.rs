@@ -9,8 +9,11 @@ use std::time::Duration;
 use process_hub::swim::Evidence;
 
 use super::draw::Draw;
-use super::queue::{ProcessId, Verdict};
+use super::ghost::Life;
+use super::queue::{Event, ProcessId, Verdict};
 use super::time::{WorldTime, micros};
+use super::violation::Check;
+use super::world::World;
 
 /// What one process believes of another.
 #[derive(Clone, Copy, Default, Debug)]
@@ -107,9 +110,7 @@ impl Detector {
         let up = self.beliefs.range(range).filter(|(_, belief)| belief.is_up);
         up.map(|((_, subject), _)| *subject).collect()
     }
-}
 
-impl Detector {
     /// A newer incarnation took the peer's name.
     pub(crate) fn replace(&mut self, observer: ProcessId, subject: ProcessId) {
         if let Some(belief) = self.beliefs.get_mut(&(observer, subject)) {
@@ -117,5 +118,79 @@ impl Detector {
             belief.pending = None;
             belief.generation += 1;
         }
+    }
+}
+
+impl World {
+    /// Lets every process look at every other again.
+    pub(crate) fn look_at_peers(&mut self) {
+        let alive = self.alive();
+        for observer in &alive {
+            let mut subjects = self.detector.believed_up(*observer);
+            subjects.extend(alive.iter().copied());
+            subjects.sort_unstable();
+            subjects.dedup();
+            for subject in subjects {
+                if subject == *observer {
+                    continue;
+                }
+                let sight = self.sight(*observer, subject);
+                let pair = (*observer, subject);
+                let draw = &mut self.streams.detector;
+                if let Some((at, generation, verdict)) = self.detector.look(self.now, pair, sight, draw) {
+                    let event = Event::Verdict { observer: *observer, subject, generation, verdict };
+                    self.queue.push(at, event, &mut self.streams.schedule);
+                }
+            }
+        }
+    }
+
+    fn sight(&self, observer: ProcessId, subject: ProcessId) -> Sight {
+        let (from, to) = (self.process(observer).slot, self.process(subject).slot);
+        let is_joined = self.network.is_joined(from, to);
+        let seen = self.process(subject);
+        match seen.life {
+            Life::Down if is_joined && seen.has_left => Sight::Left,
+            Life::Down if is_joined => Sight::Refused,
+            Life::Down | Life::Paused => Sight::Silent,
+            Life::Up if is_joined => Sight::Reachable,
+            Life::Up => {
+                let helps = |id: &ProcessId| {
+                    let helper = self.process(*id);
+                    helper.life == Life::Up
+                        && self.network.is_joined(from, helper.slot)
+                        && self.network.is_joined(helper.slot, to)
+                };
+                if self.alive().iter().any(helps) { Sight::Reachable } else { Sight::Silent }
+            }
+        }
+    }
+
+    /// A verdict of the detector falls.
+    pub(crate) fn verdict(
+        &mut self,
+        observer: ProcessId,
+        subject: ProcessId,
+        generation: u32,
+        verdict: Verdict,
+    ) -> Check {
+        let is_up = verdict == Verdict::Up;
+        if !self.detector.settle(observer, subject, generation, is_up) {
+            return Ok(());
+        }
+        if is_up {
+            let name = &self.process(subject).node.name;
+            let is_older = |id: &ProcessId| *id != subject && self.process(*id).node.name == *name;
+            let older: Vec<_> = self.detector.believed_up(observer).into_iter().filter(is_older).collect();
+            for id in older {
+                self.detector.replace(observer, id);
+                let peer = self.process(id).node.clone();
+                self.tell_member(observer, &peer, Verdict::Down(Evidence::Replaced))?;
+            }
+        }
+        let peer = self.process(subject).node.clone();
+        self.tell_member(observer, &peer, verdict)?;
+        self.look_around();
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::fact::Fact;
 use super::host::{Behaviour, Done};
 use super::network::Fate;
 use super::queue::{Event, HubIndex, ProcessId};
+use super::script::Trap;
 use super::violation::Check;
 use super::world::World;
 
@@ -17,13 +18,21 @@ impl World {
     /// Carries out effects in order; the process may die after any of them.
     pub(crate) fn carry_out(&mut self, at: ProcessId, hub: HubIndex, effects: &mut Vec<Effect>) -> Check {
         for effect in effects.drain(..) {
+            let trap = self.process(at).trap;
+            if matches!(trap, Some(Trap::Before(moment)) if moment.is(&effect)) {
+                return self.kill(at, "killed between two effects");
+            }
+            let is_last = match trap {
+                Some(Trap::After(moment)) => moment.is(&effect),
+                Some(Trap::Effects(left)) => left <= 1,
+                Some(Trap::Before(_)) | None => false,
+            };
             self.carry_out_one(at, hub, effect)?;
-            let process = self.process_mut(at);
-            if let Some(left) = &mut process.dies_in_effects {
-                *left = left.saturating_sub(1);
-                if *left == 0 {
-                    return self.kill(at, "killed between two effects");
-                }
+            if is_last {
+                return self.kill(at, "killed between two effects");
+            }
+            if let Some(Trap::Effects(left)) = &mut self.process_mut(at).trap {
+                *left -= 1;
             }
             if self.process(at).hubs.is_empty() {
                 return Ok(());
@@ -51,6 +60,7 @@ impl World {
                 self.digest.update(b"reply");
                 self.digest.update(&request.0.to_le_bytes());
                 self.digest.update(&[u8::from(result.is_ok())]);
+                self.record.reply(at, request, &result);
                 self.observe(&Fact::Replied { process: at, hub, request, result: &result })
             }
             Effect::Publish(child, row) => {
@@ -68,6 +78,7 @@ impl World {
             }
             Effect::Hook(event) => {
                 self.digest.update(event.name.name().as_bytes());
+                self.record.hook(at, &event);
                 self.observe(&Fact::Hook { process: at, hub, event: &event })
             }
             Effect::Stopped => {
@@ -114,6 +125,9 @@ impl World {
         self.observe(&Fact::Called { process: at, hub, call: &call })?;
         self.handovers.called(self.now, &self.oracle.ghost, at, &call);
         self.aim(at, &call);
+        if self.plans.hangs(&call) {
+            return Ok(());
+        }
         let delay_us = self.callback_time_us(&call);
         self.push_us(delay_us, Event::HostWork { at, hub, call });
         Ok(())
@@ -141,6 +155,7 @@ impl World {
         let fails = self.healing.is_none()
             && !matches!(call.request, HostRequest::Stop(_) | HostRequest::Discard)
             && self.streams.host.chance_ppm(self.swarm.host.fail_ppm);
+        let fails = fails || self.plans.fails(&call);
         let host = &mut self.processes[at.0 as usize].hubs[usize::from(hub)].host;
         let body = match &call.request {
             HostRequest::Stop(_) | HostRequest::CancelRun | HostRequest::Discard => host.take_run(call.instance),

@@ -8,6 +8,7 @@ use process_hub::swim::Evidence;
 use super::fact::Fact;
 use super::ghost::Life;
 use super::queue::{Event, FaultEnd, ProcessId, Verdict};
+use super::script::Trap;
 use super::violation::Check;
 use super::world::World;
 
@@ -83,7 +84,7 @@ impl World {
             Fault::CrashAtEffect => {
                 let effects = self.streams.faults.spread(1, 64);
                 let effects = u32::try_from(effects).unwrap_or(1);
-                self.process_mut(victim).dies_in_effects = Some(effects);
+                self.process_mut(victim).trap = Some(Trap::Effects(effects));
                 Ok(())
             }
             Fault::Pause => {
@@ -232,7 +233,7 @@ impl World {
         }
         self.network.heal(self.now);
         for process in &mut self.processes {
-            process.dies_in_effects = None;
+            process.trap = None;
         }
         for id in self.alive() {
             if self.process(id).life == Life::Paused {

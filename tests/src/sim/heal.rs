@@ -25,12 +25,18 @@ pub(crate) struct Healing {
 impl World {
     /// Ends all faults and all use, and keeps a random core.
     pub(crate) fn heal(&mut self) -> Check {
+        let mut staying = self.alive();
+        staying.retain(|id| !self.process(*id).is_leaving);
+        let core = self.choose_core(&mut staying);
+        self.heal_with(core)
+    }
+
+    /// Ends all faults and all use, and keeps these processes.
+    pub(crate) fn heal_with(&mut self, core: Vec<ProcessId>) -> Check {
         self.healing = Some(Healing { began: self.now, settled: None, is_over: false });
         self.end_faults()?;
-        let alive = self.alive();
-        let (mut staying, leaving): (Vec<_>, Vec<_>) = alive.into_iter().partition(|id| !self.process(*id).is_leaving);
-        let core = self.choose_core(&mut staying);
-        for id in leaving.into_iter().chain(staying) {
+        let leaving: Vec<_> = self.alive().into_iter().filter(|id| !core.contains(id)).collect();
+        for id in leaving {
             self.kill(id, "not in the core")?;
         }
         let core = if core.is_empty() {

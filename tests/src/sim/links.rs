@@ -6,12 +6,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use process_hub::engine::Input;
 use process_hub::ids::{Contact, NodeRef};
-use process_hub::swim::{Evidence, Swim, SwimEffect, SwimInput, SwimSetup};
+use process_hub::swim::{Swim, SwimEffect, SwimInput, SwimSetup};
 use process_hub::time::Timestamp;
 
-use super::fact::Fact;
 use super::ghost::Life;
 use super::network::Fate;
 use super::queue::{Event, ProcessId, Verdict};
@@ -124,9 +122,9 @@ impl World {
                     }
                 }
             }
-            SwimEffect::Up(contact) => return self.member(at, &contact.node, Verdict::Up),
+            SwimEffect::Up(contact) => return self.tell_member(at, &contact.node, Verdict::Up),
             SwimEffect::Down(node, evidence) => {
-                return self.member(at, &node, Verdict::Down(evidence));
+                return self.tell_member(at, &node, Verdict::Down(evidence));
             }
             SwimEffect::Welcome => {}
             SwimEffect::NameTaken { .. } => {
@@ -136,18 +134,6 @@ impl World {
                 self.process_mut(at).has_left = true;
                 return self.kill(at, "left");
             }
-        }
-        Ok(())
-    }
-
-    fn member(&mut self, at: ProcessId, peer: &NodeRef, verdict: Verdict) -> Check {
-        self.observe(&Fact::Member { process: at, peer, verdict })?;
-        for hub in 0..u8::try_from(self.process(at).hubs.len()).unwrap_or(u8::MAX) {
-            let input = match verdict {
-                Verdict::Up => Input::NodeUp(peer.clone()),
-                Verdict::Down(evidence) => Input::NodeDown(peer.clone(), evidence),
-            };
-            self.turn(at, hub, input)?;
         }
         Ok(())
     }
@@ -281,7 +267,4 @@ impl World {
         self.process_mut(at).has_left = true;
         self.kill(at, "left")
     }
-
-    /// The evidence a detector without packets gives for a name that was taken over.
-    pub(crate) const REPLACED: Verdict = Verdict::Down(Evidence::Replaced);
 }

@@ -176,6 +176,11 @@ impl Queue {
         self.heap.push(Reverse(Entry { at, tie, slot }));
     }
 
+    /// When the next event happens.
+    pub(crate) fn next_at(&self) -> Option<WorldTime> {
+        self.heap.peek().map(|Reverse(entry)| entry.at)
+    }
+
     /// The next event and its time.
     pub(crate) fn pop(&mut self) -> Option<(WorldTime, Event)> {
         let Reverse(entry) = self.heap.pop()?;

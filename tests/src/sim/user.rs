@@ -24,13 +24,13 @@ const ROLLBACK: Duration = Duration::from_secs(10);
 
 /// What one child is, all through a run.
 #[derive(Clone, Debug)]
-struct Role {
-    kind: Kind,
-    hub: HubIndex,
-    restart: RestartPolicy,
-    pad_bytes: u64,
+pub(crate) struct Role {
+    pub(crate) kind: Kind,
+    pub(crate) hub: HubIndex,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) pad_bytes: u64,
     /// What the users believe.
-    is_wanted: bool,
+    pub(crate) is_wanted: bool,
 }
 
 /// The users' plan.
@@ -42,7 +42,13 @@ pub(crate) struct Users {
 }
 
 impl Users {
-    pub(crate) fn new(swarm: &Swarm, draw: &mut Draw) -> Self {
+    /// Users of these children.
+    pub(crate) const fn new(roles: Vec<Role>) -> Self {
+        Self { roles, next_spec: 1, next_restart: WorldTime(8_000_000), has_started_all: false }
+    }
+
+    /// Users of as many children as the swarm says.
+    pub(crate) fn drawn(swarm: &Swarm, draw: &mut Draw) -> Self {
         let hub_count = swarm.hubs.len();
         let roles = (0..swarm.work.children)
             .map(|index| Role {
@@ -66,7 +72,7 @@ impl Users {
                 is_wanted: false,
             })
             .collect();
-        Self { roles, next_spec: 1, next_restart: WorldTime(8_000_000), has_started_all: false }
+        Self::new(roles)
     }
 
     /// The children as the oracle knows them before anything happened.
@@ -90,7 +96,7 @@ impl Users {
     }
 
     #[allow(clippy::unwrap_used, reason = "the texts are ours and short")]
-    fn spec(&mut self, index: usize) -> Arc<ChildSpec> {
+    pub(crate) fn spec(&mut self, index: usize) -> Arc<ChildSpec> {
         let role = &mut self.roles[index];
         role.is_wanted = true;
         let args = spec_args(self.next_spec, role.pad_bytes);
@@ -155,7 +161,7 @@ impl World {
     }
 
     /// Issues a request and watches its deadline (L8).
-    fn issue(&mut self, at: ProcessId, hub: HubIndex, command: Command, timeout: Duration) -> Check {
+    pub(crate) fn issue(&mut self, at: ProcessId, hub: HubIndex, command: Command, timeout: Duration) -> Check {
         let cell = &mut self.process_mut(at).hubs[usize::from(hub)];
         let request = RequestId(cell.next_request);
         cell.next_request += 1;
@@ -167,7 +173,8 @@ impl World {
         let due = Event::RequestDue { at, hub, request, extended: false };
         self.push_us(due_us, due);
         let is_message = matches!(command, Command::Call(_) | Command::Start(..) | Command::Stop(..));
-        if is_message && self.healing.is_none() && self.streams.workload.chance(1) {
+        let may_be_cancelled = is_message && self.healing.is_none() && !self.swarm.is_scripted;
+        if may_be_cancelled && self.streams.workload.chance(1) {
             let delay_us = self.streams.workload.between(0, micros(timeout));
             self.push_us(delay_us, Event::UserCancels { at, hub, request });
         }

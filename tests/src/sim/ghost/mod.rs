@@ -1,5 +1,9 @@
 //! The ghost model: what really is, known only to the simulator.
 
+mod learn;
+mod runs;
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use process_hub::config::{HubConfig, Migration};
@@ -8,6 +12,7 @@ use process_hub::host::call::{StartReason, StopReason};
 use process_hub::ids::{CallNumber, Epoch, Incarnation, InstanceId, NodeName, NodeRef, RequestId};
 use process_hub::spec::{Mode, RestartPolicy, StateLost};
 
+use super::config::Swarm;
 use super::host::{Kind, OpId, State};
 use super::queue::{HubIndex, ProcessId};
 use super::time::WorldTime;
@@ -71,6 +76,8 @@ pub(crate) struct Run {
     /// The number of the spec it was started with.
     pub(crate) spec: Option<u32>,
     pub(crate) begun: WorldTime,
+    /// A first start: with whom its node was together when it began.
+    pub(crate) company: BTreeSet<ProcessId>,
     pub(crate) started: Option<WorldTime>,
     pub(crate) stopping: Option<StopReason>,
     pub(crate) ended: Option<(WorldTime, End)>,
@@ -229,6 +236,25 @@ pub(crate) struct Ghost {
 }
 
 impl Ghost {
+    /// Before anything happened.
+    pub(crate) fn new(swarm: &Swarm, children: Vec<GhostChild>) -> Self {
+        Self {
+            now: WorldTime::default(),
+            hubs: swarm.hubs.clone(),
+            processes: Vec::new(),
+            children,
+            ops: Vec::new(),
+            requests: BTreeMap::new(),
+            links: BTreeMap::new(),
+            disturbed: WorldTime::default(),
+            core: None,
+            healed: None,
+            motions: 0,
+            settle_us: swarm.settle_us(),
+            has_skew: swarm.drifting_clocks,
+        }
+    }
+
     pub(crate) fn process(&self, id: ProcessId) -> &GhostProcess {
         &self.processes[id.0 as usize]
     }
@@ -255,6 +281,12 @@ impl Ghost {
         let pq = *p.hubs[usize::from(hub)].members.get(&q.node)?;
         let qp = *q.hubs[usize::from(hub)].members.get(&p.node)?;
         [p.changed, q.changed, ab, ba, pq, qp].into_iter().max()
+    }
+
+    /// With whom a process is together now.
+    pub(crate) fn company_of(&self, hub: HubIndex, id: ProcessId) -> BTreeSet<ProcessId> {
+        let everybody = (0..self.processes.len()).filter_map(|index| u32::try_from(index).ok().map(ProcessId));
+        everybody.filter(|other| self.together_since(hub, id, *other).is_some()).collect()
     }
 
     /// No fault, change of members or request for long enough that everything must have settled.

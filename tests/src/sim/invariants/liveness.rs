@@ -24,8 +24,12 @@ fn unsettled_by(invariant: &'static str, facts: String) -> Result<(), Unsettled>
 
 /// The first thing that is not settled in the core.
 pub(crate) fn unsettled(ghost: &Ghost) -> Option<Unsettled> {
-    let core = ghost.core.clone()?;
-    check(ghost, &core).err()
+    unsettled_in(ghost, ghost.core.as_ref()?)
+}
+
+/// The first thing that is not settled among these processes.
+pub(crate) fn unsettled_in(ghost: &Ghost, core: &[ProcessId]) -> Option<Unsettled> {
+    check(ghost, core).err()
 }
 
 fn check(ghost: &Ghost, core: &[ProcessId]) -> Result<(), Unsettled> {
@@ -190,7 +194,7 @@ fn certain(ghost: &Ghost, core: &[ProcessId], child: &GhostChild) -> Option<Wish
 }
 
 /// Where a child belongs, by the reference rule.
-fn owner(ghost: &Ghost, core: &[ProcessId], index: usize, kind: Kind) -> Option<NodeRef> {
+pub(crate) fn owner(ghost: &Ghost, core: &[ProcessId], index: usize, kind: Kind) -> Option<NodeRef> {
     let info = |kind: Kind| -> KindName { kind.info().name };
     let nodes: Vec<_> = core
         .iter()

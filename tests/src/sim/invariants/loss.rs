@@ -7,7 +7,7 @@ use process_hub::ids::Epoch;
 use process_hub::observe::HookName;
 
 use super::super::fact::{Fact, child_id};
-use super::super::ghost::{Ghost, GhostChild, OpEnd, Run, Wish, WishEnd};
+use super::super::ghost::{Ghost, GhostChild, Life, OpEnd, Run, Wish, WishEnd};
 use super::super::host::OpId;
 use super::super::queue::ProcessId;
 use super::super::time::WorldTime;
@@ -57,10 +57,15 @@ impl Invariant for NothingSilent {
 /// Every loss that was told is one: an instance of that epoch began without its state.
 fn nothing_invented(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
     let is_real = |epoch| child.kind.has_state() && child.runs.iter().any(|run| is_loss(run, epoch));
-    // An instance that was planned and never began, because its node died or gave it up first, is no lie.
-    let is_planned_only = |epoch| !child.runs.iter().any(|run| run.epochs.contains(&epoch));
+    // An instance that its node planned, and died before it could call `start`, is no lie. Two sides of a split may
+    // use one epoch (R4), so another node's instance says nothing.
+    let died_first = |process: &ProcessId, epoch: &Epoch, at: &WorldTime| {
+        let teller = ghost.process(*process);
+        let mut own = child.runs.iter().filter(|run| run.process == *process);
+        teller.life == Life::Down && teller.changed == *at && !own.any(|run| run.epochs.contains(epoch))
+    };
     for (process, epoch, at) in &child.losses {
-        if !is_real(*epoch) && !is_planned_only(*epoch) {
+        if !is_real(*epoch) && !died_first(process, epoch, at) {
             return broken(
                 ghost,
                 "R8",

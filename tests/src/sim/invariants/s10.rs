@@ -24,9 +24,13 @@ impl Invariant for NoResurrection {
             return Ok(());
         };
         // A request that both sides of a split carry out is written twice, and the later write wins on heal (R1): that
-        // is a new start of the spec, after it was dropped, and no old entry that came back.
-        let is_new =
-            |run: &Run| run.reason == StartReason::Initial && run.spec == Some(number) && run.begun >= *dropped;
+        // is a new start of the spec, made where the drop was not known, and no old entry that came back.
+        let is_new = |run: &Run| {
+            run.reason == StartReason::Initial
+                && run.spec == Some(number)
+                && run.begun >= *dropped
+                && !run.company.contains(process)
+        };
         if known.runs.iter().any(is_new) {
             return Ok(());
         }
