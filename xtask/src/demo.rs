@@ -48,6 +48,5 @@ pub(crate) fn bench(args: &[String]) -> Outcome {
     let environment = Environment::fresh("bench-venv")?;
     environment.install_wheel()?;
     let python = environment.program("python");
-    let python = [("PROCESS_HUB_PYTHON", python.as_os_str())];
-    process::tests_program("bench", args, &python)
+    process::run(process::tests_command("bench", args).env("PROCESS_HUB_PYTHON", python))
 }

@@ -6,6 +6,7 @@
     reason = "a tool, no pure part: it starts processes and measures time"
 )]
 
+mod agents;
 mod check;
 mod demo;
 mod generate;
@@ -31,6 +32,8 @@ cargo xtask COMMAND
   fix                  the mutating twin of check
   sim ARGS…            the simulator, e.g. --seeds 2000 --nodes 5 --json, or --seed N --trace
   bench ARGS…          the workloads and their aims, e.g. --json
+  agents --build [--languages A,…]
+                       the agents of tests/agents, each on its installed package
   gen [--check]        write (or compare) the generated docs and tables
   pack                 leave the wheel in target/pack
   keygen FILE          write a new shared key, mode 0600
@@ -57,14 +60,13 @@ fn dispatch(command: &str, args: &[String]) -> Outcome {
         "test" => test::run(args),
         "check" => check::run(args),
         "fix" => check::fix(args),
-        "sim" => process::tests_program("sim", args, &[]),
+        "sim" => process::run(&mut process::tests_command("sim", args)),
+        "agents" => agents::run(args),
         "bench" => demo::bench(args),
         "gen" => generate::run(args),
         "pack" => demo::pack(args),
         "keygen" => keygen::run(args),
-        "agents" | "install" => Err(Failure::new(format!(
-            "{command} is not available in this version: it comes with the C and Node bindings"
-        ))),
+        "install" => Err(Failure::new("install is not available in this version: it comes with the C binding")),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

@@ -148,11 +148,10 @@ pub(crate) fn has(program: &str) -> bool {
     capture(Command::new(program).arg("--version")).is_some()
 }
 
-/// Runs a program of the tests crate, in release.
-pub(crate) fn tests_program(name: &str, args: &[String], env: &[(&str, &OsStr)]) -> Outcome {
+/// A program of the tests crate, in release.
+pub(crate) fn tests_command(name: &str, args: &[String]) -> Command {
     let mut command = cargo();
     command.args(["run", "--quiet", "--release", "-p", "process-hub-tests"]);
     command.args(["--bin", name, "--"]).args(args);
-    command.envs(env.iter().copied());
-    run(&mut command)
+    command
 }

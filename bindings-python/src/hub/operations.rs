@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use process_hub::engine::{Command, IfExists, OnFailure, PlanChange, StartOptions};
 use process_hub::error::{Error, ErrorKind};
-use process_hub::ids::{ChildId, NodeName, RequestId};
+use process_hub::ids::{ChildId, RequestId};
 use process_hub::observe::HookName;
 use process_hub::spec::StartResult;
 use pyo3::prelude::*;
@@ -64,35 +64,6 @@ fn start_options(
             }
         },
         metadata,
-    })
-}
-
-/// Reads `{"join": [{name, kinds, weight}]}` or `{"leave": [name]}`.
-fn plan_change(change: &serde_json::Value) -> Result<PlanChange, Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "snake_case", deny_unknown_fields)]
-    enum Change {
-        Join(Vec<Joining>),
-        Leave(Vec<NodeName>),
-    }
-    #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Joining {
-        name: NodeName,
-        kinds: Vec<String>,
-        #[serde(default = "one")]
-        weight: f64,
-    }
-    const fn one() -> f64 {
-        1.0
-    }
-    let change =
-        serde::Deserialize::deserialize(change).map_err(|error| refuse("plan", format!("the change: {error}")))?;
-    Ok(match change {
-        Change::Join(nodes) => {
-            PlanChange::Join(nodes.into_iter().map(|node| (node.name, node.kinds, node.weight)).collect())
-        }
-        Change::Leave(names) => PlanChange::Leave(names),
     })
 }
 
@@ -261,7 +232,7 @@ impl NativeHub {
         let change = encode_json(change)
             .map_err(|fault| fault.into_error("plan"))
             .and_then(|text| serde_json::from_slice(&text).map_err(|error| refuse("plan", error.to_string())))
-            .and_then(|change| plan_change(&change))
+            .and_then(|change| PlanChange::from_json(&change))
             .map_err(|error| raise(py, &error))?;
         inner.request(py, Command::Plan(change))
     }
