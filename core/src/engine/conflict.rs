@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Engine;
+use super::children::Slot;
 use super::ending::After;
 use super::local::{Phase, Work};
 use super::outgoing::{Aim, Step};
@@ -21,17 +22,17 @@ impl Engine {
     pub(super) fn conflict_received(
         &mut self,
         from: &NodeRef,
-        child: &ChildId,
+        child: Slot,
         loser: Token,
         winner: Token,
         state: Option<Payload>,
     ) {
-        let Some(local) = self.locals.get_mut(child).filter(|local| local.token >= winner && local.token > loser)
+        let Some(local) = self.children.local_mut(child).filter(|local| local.token >= winner && local.token > loser)
         else {
-            return self.send_ctl(from, &Message::ConflictSeen(child.clone(), loser, false));
+            return self.send_ctl(from, &Message::ConflictSeen(self.id(child), loser, false));
         };
         if !matches!(local.phase, Phase::Active) {
-            return self.send_ctl(from, &Message::ConflictSeen(child.clone(), loser, false));
+            return self.send_ctl(from, &Message::ConflictSeen(self.id(child), loser, false));
         }
         let Some(state) = state else {
             return self.conflict_settled(child, from, loser, None);
@@ -39,42 +40,40 @@ impl Engine {
         // Shown twice: it waits already, or is being looked at.
         let is_waiting =
             local.inbox.iter().any(|work| matches!(work, Work::Conflict { loser: other, .. } if *other == loser));
-        if is_waiting || local.shown == Some(loser) {
+        if is_waiting || local.shown.as_deref() == Some(&loser) {
             return;
         }
-        local.shown = Some(loser);
+        local.shown = Some(Box::new(loser));
         let winner_name = self.me.name.clone();
-        self.fire(HookName::ConflictResolved, || {
+        self.fire_of(HookName::ConflictResolved, child, |id| {
             let state = serde_json::from_slice::<serde_json::Value>(&state.data).unwrap_or_default();
-            json!({"child_id": child, "winner": winner_name, "loser": from.name, "state": state})
+            json!({"child_id": id, "winner": winner_name, "loser": from.name, "state": state})
         });
-        if let Some(local) = self.locals.get_mut(child) {
+        if let Some(local) = self.children.local_mut(child) {
             local.inbox.push_back(Work::Conflict { from: from.clone(), loser, state });
         }
         self.instance_free(child);
     }
 
     /// `resolve_conflict` ended; a failure of it was told, and changes nothing for the loser.
-    pub(super) fn resolve_ended(&mut self, child: &ChildId, from: &NodeRef, loser: Token) {
-        if let Some(local) = self.locals.get_mut(child) {
+    pub(super) fn resolve_ended(&mut self, child: Slot, from: &NodeRef, loser: Token) {
+        if let Some(local) = self.children.local_mut(child) {
             local.shown = None;
         }
-        self.send_ctl(from, &Message::ConflictSeen(child.clone(), loser, true));
+        self.send_ctl(from, &Message::ConflictSeen(self.id(child), loser, true));
         self.instance_free(child);
     }
 
-    fn conflict_settled(&mut self, child: &ChildId, from: &NodeRef, loser: Token, _state: Option<Payload>) {
+    fn conflict_settled(&mut self, child: Slot, from: &NodeRef, loser: Token, _state: Option<Payload>) {
         let winner = self.me.name.clone();
-        self.fire(
-            HookName::ConflictResolved,
-            || json!({"child_id": child, "winner": winner, "loser": from.name, "state": null}),
-        );
-        self.send_ctl(from, &Message::ConflictSeen(child.clone(), loser, true));
+        let payload = |id: &ChildId| json!({"child_id": id, "winner": winner, "loser": from.name, "state": null});
+        self.fire_of(HookName::ConflictResolved, child, payload);
+        self.send_ctl(from, &Message::ConflictSeen(self.id(child), loser, true));
     }
 
     /// The winner has seen the state, or cannot look at it now.
-    pub(super) fn conflict_seen(&mut self, from: &NodeRef, child: &ChildId, loser: Token, is_seen: bool) {
-        let Some(local) = self.locals.get(child).filter(|local| local.token == loser) else {
+    pub(super) fn conflict_seen(&mut self, from: &NodeRef, child: Slot, loser: Token, is_seen: bool) {
+        let Some(local) = self.children.local(child).filter(|local| local.token == loser) else {
             return;
         };
         let Phase::Outgoing(outgoing) = &local.phase else {
@@ -89,7 +88,7 @@ impl Engine {
         }
         let has_instance = outgoing.has_instance();
         self.return_inbox(child, Some(from));
-        self.fire(HookName::LostOwnership, || json!({"child_id": child, "epoch": loser.epoch}));
+        self.fire_of(HookName::LostOwnership, child, |id| json!({"child_id": id, "epoch": loser.epoch}));
         if has_instance {
             self.end_instance(child, StopReason::LostOwnership, Duration::ZERO, After::Nothing);
         }

@@ -1,6 +1,7 @@
 //! Messages at the node that has, or had, the child: take them in, answer them, send them back unhandled (R6, R7).
 
 use super::calls::split;
+use super::children::Slot;
 use super::local::{Phase, Work};
 use super::{Engine, MAX_HELD_MESSAGES};
 use crate::error::{Error, ErrorKind};
@@ -11,18 +12,22 @@ use crate::wire::{HeldMessage, Message};
 
 impl Engine {
     /// A message for a child of this node, or one that was.
-    pub(super) fn call_received(&mut self, child: ChildId, held: HeldMessage) {
+    pub(super) fn call_received(&mut self, child: Slot, held: HeldMessage) {
         let (origin, id) = (held.origin.clone(), held.id);
-        if held.chain.contains(&child) {
+        let record = &mut self.children[child];
+        if held.chain.contains(&record.id) {
             let error = Error::new(ErrorKind::WouldDeadlock, "call", "the chain of calls comes back to this child")
-                .with_child(child.as_str());
+                .with_child(record.id.as_str());
             return self.send_reply(&origin, id, Err(error));
         }
-        let me = self.me.clone();
-        let Some(local) = self.locals.get_mut(&child) else {
-            let hint = self.registry.get(child.as_str()).and_then(super::registry::Entry::active_holder);
-            let hint = hint.map(|holder| holder.node.clone()).filter(|node| *node != me);
+        if record.local().is_none() {
+            let hint = record.entry.active_holder();
+            let hint = hint.map(|holder| holder.node.clone()).filter(|node| *node != self.me);
             return self.bounce(&origin, id, hint.as_ref());
+        }
+        let child_id = record.id.clone();
+        let Some(local) = record.local_mut() else {
+            return;
         };
         let wants_reply = held.wants_reply;
         let work = Work::from_held(held, self.now);
@@ -30,7 +35,7 @@ impl Engine {
             Phase::Ending => return self.bounce(&origin, id, None),
             Phase::Quarantined { restarts } => {
                 let message = format!("the child is quarantined after {restarts} restarts");
-                let error = Error::new(ErrorKind::RestartLimit, "call", message).with_child(child.as_str());
+                let error = Error::new(ErrorKind::RestartLimit, "call", message).with_child(child_id.as_str());
                 return self.send_reply(&origin, id, Err(error));
             }
             Phase::Outgoing(outgoing) if outgoing.is_given() => {
@@ -42,14 +47,14 @@ impl Engine {
         };
         if queue.len() >= MAX_HELD_MESSAGES {
             let message = format!("{MAX_HELD_MESSAGES} messages wait for the child");
-            let error = Error::new(ErrorKind::Overloaded, "call", message).with_child(child.as_str());
+            let error = Error::new(ErrorKind::Overloaded, "call", message).with_child(child_id.as_str());
             return self.send_reply(&origin, id, Err(error));
         }
         queue.push_back(work);
         if !wants_reply {
             self.accept(&origin, id);
         }
-        self.instance_free(&child);
+        self.instance_free(child);
     }
 
     pub(super) fn accept(&mut self, origin: &NodeRef, id: u64) {
@@ -63,7 +68,7 @@ impl Engine {
     /// The instance handled a message, or failed to.
     pub(super) fn answer_message(
         &mut self,
-        child: &ChildId,
+        child: Slot,
         origin: &NodeRef,
         id: u64,
         wants_reply: bool,
@@ -77,7 +82,7 @@ impl Engine {
             Err(failure) => {
                 let kind = failure.kind.unwrap_or(ErrorKind::ChildFailed);
                 Err(Error::new(kind, "call", failure.message)
-                    .with_child(child.as_str())
+                    .with_child(self.children[child].id.as_str())
                     .with_node(self.me.name.as_str())
                     .with_maybe_executed(true)
                     .with_trace(failure.trace))
@@ -87,10 +92,10 @@ impl Engine {
     }
 
     /// The instance is gone with a message in its hands.
-    pub(super) fn message_lost(&mut self, child: &ChildId, origin: &NodeRef, id: u64, wants_reply: bool) {
+    pub(super) fn message_lost(&mut self, child: Slot, origin: &NodeRef, id: u64, wants_reply: bool) {
         if wants_reply {
             let error = Error::new(ErrorKind::ChildFailed, "call", "the child crashed while it handled the message")
-                .with_child(child.as_str())
+                .with_child(self.children[child].id.as_str())
                 .with_node(self.me.name.as_str())
                 .with_maybe_executed(true);
             self.send_reply(origin, id, Err(error));
@@ -124,13 +129,13 @@ impl Engine {
     }
 
     pub(super) fn query_received(&mut self, from: &NodeRef, id: u64, child: &ChildId) {
-        let is_wanted = self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted);
+        let is_wanted = self.is_wanted(child);
         self.send_ctl(from, &Message::QueryAnswer(id, is_wanted));
     }
 
     /// Sends back what waits for an instance that will not handle it.
-    pub(super) fn return_inbox(&mut self, child: &ChildId, hint: Option<&NodeRef>) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn return_inbox(&mut self, child: Slot, hint: Option<&NodeRef>) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let mut waiting = std::mem::take(&mut local.inbox);
@@ -141,7 +146,7 @@ impl Engine {
             match work {
                 Work::Message { origin, id, .. } => self.bounce(&origin, id, hint),
                 Work::Conflict { from, loser, .. } => {
-                    self.send_ctl(&from, &Message::ConflictSeen(child.clone(), loser, false));
+                    self.send_ctl(&from, &Message::ConflictSeen(self.id(child), loser, false));
                 }
             }
         }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::children::Slot;
 use super::ending::After;
 use super::local::Phase;
 use super::{Effect, Engine, Outcome, TimerKey};
 use crate::host::call::StopReason;
-use crate::ids::{ChildId, NodeRef, RequestId};
+use crate::ids::{NodeRef, RequestId};
 use crate::observe::HookName;
 use crate::spec::{ChildReason, DrainReport};
 use crate::time::Timestamp;
@@ -104,15 +105,16 @@ impl Engine {
     }
 
     /// A child of this node is another node's now.
-    pub(super) fn drain_moved(&mut self, child: &ChildId, is_whole: bool) {
+    pub(super) fn drain_moved(&mut self, child: Slot, is_whole: bool) {
+        let id = &self.children[child].id;
         let Some(drain) = &mut self.drain else {
             return;
         };
         if is_whole {
-            drain.report.moved.push(child.clone());
+            drain.report.moved.push(id.clone());
         } else {
             let why = "its state was not handed over: `migration.handover` is off, or it gave none".to_owned();
-            drain.report.restarted.push(ChildReason { id: child.clone(), why });
+            drain.report.restarted.push(ChildReason { id: id.clone(), why });
         }
     }
 
@@ -143,17 +145,15 @@ impl Engine {
 
     /// Nothing here can be given away any more.
     fn is_all_given(&self) -> bool {
-        if self.locals.is_empty() {
+        if self.children.local_count() == 0 {
             return self.endings.is_empty();
         }
-        if !self.membership.is_settled || !self.dirty.is_empty() || self.sweep.is_some() || self.moves.open > 0 {
+        if !self.membership.is_settled || self.children.has_dirty() || self.sweep.is_some() || self.moves.open > 0 {
             return false;
         }
-        self.locals.iter().all(|(child, local)| match &local.phase {
+        self.children.locals().all(|(child, local)| match &local.phase {
             Phase::Quarantined { .. } => true,
-            Phase::Active | Phase::Resting { .. } => {
-                self.registry.get(child.as_str()).is_some_and(|entry| entry.owner.is_none())
-            }
+            Phase::Active | Phase::Resting { .. } => self.children[child].entry.owner.is_none(),
             Phase::Starting { .. } | Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Ending => false,
         })
     }
@@ -194,7 +194,8 @@ impl Engine {
             return;
         };
         let mut report = drain.report.clone();
-        report.failed.extend(self.locals.keys().map(|id| ChildReason { id: id.clone(), why: why.to_owned() }));
+        let left = self.children.locals().map(|(child, _)| self.children[child].id.clone());
+        report.failed.extend(left.map(|id| ChildReason { id, why: why.to_owned() }));
         let answered: Vec<Waiter> = drain.waiters.extract_if(.., |waiter| is_answered(waiter)).collect();
         self.answer_drain(&report, answered);
     }
@@ -212,13 +213,13 @@ impl Engine {
     /// Stops the children that nobody takes. Their rows stay: they are the last word on what was here.
     fn stop_remaining(&mut self, why: &str) {
         let has_others = !self.is_alone();
-        let remaining: Vec<ChildId> = self.locals.keys().cloned().collect();
+        let remaining: Vec<Slot> = self.children.locals().map(|(child, _)| child).collect();
         let mut longest = Duration::ZERO;
-        for child in &remaining {
+        for child in remaining {
             let source = self.leave_move(child);
             self.return_inbox(child, None);
             self.answer_waiters_stopped(child);
-            let Some(local) = self.locals.get_mut(child) else {
+            let Some(local) = self.children.local_mut(child) else {
                 continue;
             };
             let was_late = matches!(local.phase, Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Starting { .. });
@@ -234,14 +235,15 @@ impl Engine {
                 let after = source.map_or(After::Nothing, refused);
                 self.end_instance(child, StopReason::Shutdown, Duration::ZERO, after);
             }
-            if let Some(local) = self.locals.get_mut(child) {
+            if let Some(local) = self.children.local_mut(child) {
                 local.phase = Phase::Ending;
             }
+            let id = self.id(child);
             if let Some(drain) = &mut self.drain {
                 if was_late && has_others {
-                    drain.report.failed.push(ChildReason { id: child.clone(), why: why.to_owned() });
+                    drain.report.failed.push(ChildReason { id, why: why.to_owned() });
                 } else {
-                    drain.report.stopped.push(child.clone());
+                    drain.report.stopped.push(id);
                 }
             }
         }

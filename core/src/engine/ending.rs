@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use indexmap::IndexMap;
-
 use super::calls::Purpose;
-use super::hash::FixedHash;
+use super::children::{Children, Slot};
 use super::local::{Local, Phase};
 use super::{Engine, TimerKey};
 use crate::host::call::{HostRequest, StopReason};
-use crate::ids::{CallNumber, ChildId, InstanceId, NodeRef, Token};
+use crate::ids::{CallNumber, InstanceId, NodeRef, Token};
 use crate::time::Timestamp;
 use crate::wire::Message;
 
@@ -32,7 +30,7 @@ pub(super) enum After {
 /// One instance on its way out.
 #[derive(Debug)]
 pub(super) struct Ending {
-    child: ChildId,
+    child: Slot,
     reason: StopReason,
     call: Option<CallNumber>,
     body: Option<CallNumber>,
@@ -43,12 +41,11 @@ pub(super) struct Ending {
     after: After,
 }
 
-/// The instances of this node on their way out.
+/// The instances of this node on their way out. The record of a child counts those that are not retained: a bulk stop
+/// ends many at a time, and each of its children asks.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
     by_instance: BTreeMap<InstanceId, Ending>,
-    /// How many of a child's are not retained: a bulk stop ends many at a time, and each of its children asks.
-    by_child: IndexMap<ChildId, usize, FixedHash>,
 }
 
 impl Endings {
@@ -64,32 +61,28 @@ impl Endings {
         self.by_instance.get_mut(&instance)
     }
 
-    fn insert(&mut self, instance: InstanceId, ending: Ending) {
+    fn insert(&mut self, children: &mut Children, instance: InstanceId, ending: Ending) {
         if ending.retained_until.is_none() {
-            *self.by_child.entry(ending.child.clone()).or_default() += 1;
+            children[ending.child].ending_count += 1;
         }
         self.by_instance.insert(instance, ending);
     }
 
     /// Ends the retention of an instance; says whether it had one.
-    fn release(&mut self, instance: InstanceId) -> bool {
+    fn release(&mut self, children: &mut Children, instance: InstanceId) -> bool {
         let Some(ending) = self.by_instance.get_mut(&instance).filter(|ending| ending.retained_until.is_some()) else {
             return false;
         };
         ending.retained_until = None;
-        *self.by_child.entry(ending.child.clone()).or_default() += 1;
+        children[ending.child].ending_count += 1;
         true
     }
 
-    fn remove(&mut self, instance: InstanceId) -> Option<Ending> {
+    fn remove(&mut self, children: &mut Children, instance: InstanceId) -> Option<Ending> {
         let ending = self.by_instance.remove(&instance)?;
-        if ending.retained_until.is_none()
-            && let Some(count) = self.by_child.get_mut(&ending.child)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_child.swap_remove(&ending.child);
-            }
+        if ending.retained_until.is_none() {
+            children[ending.child].ending_count -= 1;
+            children.mark_changed(ending.child);
         }
         Some(ending)
     }
@@ -97,13 +90,13 @@ impl Endings {
 
 impl Engine {
     /// Ends the instance of a child. The child's `Local` is left to the caller, who marks or removes it.
-    pub(super) fn end_instance(&mut self, child: &ChildId, reason: StopReason, retention: Duration, after: After) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn end_instance(&mut self, child: Slot, reason: StopReason, retention: Duration, after: After) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let (instance, body) = (local.instance, local.body.take());
         let ending = Ending {
-            child: child.clone(),
+            child,
             reason,
             call: local.call.take(),
             body,
@@ -113,8 +106,8 @@ impl Engine {
             after,
         };
         let limit = if retention.is_zero() { ending.shutdown } else { retention };
-        self.instances.insert(instance, child.clone());
-        self.endings.insert(instance, ending);
+        self.instances.insert(instance, child);
+        self.endings.insert(&mut self.children, instance, ending);
         if body.is_some() {
             self.tell_host(child, instance, HostRequest::CancelRun);
         }
@@ -123,15 +116,14 @@ impl Engine {
     }
 
     /// Forgets an instance without calling it: it crashed, or hangs.
-    pub(super) fn discard_instance(&mut self, child: &ChildId) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn discard_instance(&mut self, child: Slot) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let instance = local.instance;
         let calls = [local.call.take(), local.body.take()];
         for number in calls.into_iter().flatten() {
-            self.timers.disarm(&TimerKey::HostCall(number));
-            if let Some(open) = self.calls.swap_remove(&number)
+            if let Some(open) = self.calls.end(number)
                 && let Purpose::Handle { origin, id, wants_reply } = open.purpose
             {
                 self.message_lost(child, &origin, id, wants_reply);
@@ -142,8 +134,8 @@ impl Engine {
     }
 
     /// Whether an earlier instance of the child still ends here.
-    pub(super) fn is_ending(&self, child: &ChildId) -> bool {
-        self.endings.by_child.contains_key(child)
+    pub(super) fn is_ending(&self, child: Slot) -> bool {
+        self.children[child].ending_count > 0
     }
 
     fn ending_progress(&mut self, instance: InstanceId) {
@@ -154,8 +146,8 @@ impl Engine {
             return;
         }
         ending.is_stop_called = true;
-        let (child, reason, limit) = (ending.child.clone(), ending.reason, ending.shutdown);
-        let number = self.call_host(&child, instance, HostRequest::Stop(reason), Some(limit), Purpose::Stop);
+        let (child, reason, limit) = (ending.child, ending.reason, ending.shutdown);
+        let number = self.call_host(child, instance, HostRequest::Stop(reason), Some(limit), Purpose::Stop);
         if let Some(ending) = self.endings.get_mut(instance) {
             ending.call = Some(number);
         }
@@ -180,7 +172,7 @@ impl Engine {
     }
 
     pub(super) fn retention_handled(&mut self, instance: InstanceId) {
-        self.endings.release(instance);
+        self.endings.release(&mut self.children, instance);
         self.ending_progress(instance);
     }
 
@@ -195,7 +187,7 @@ impl Engine {
 
     /// The retention is over, or host code hangs and is written off.
     pub(super) fn ending_late(&mut self, instance: InstanceId) {
-        if self.endings.release(instance) {
+        if self.endings.release(&mut self.children, instance) {
             let limit = self.endings.get_mut(instance).map_or(Duration::ZERO, |ending| ending.shutdown);
             self.timers.arm(TimerKey::Ending(instance), self.now + limit);
             self.ending_progress(instance);
@@ -212,66 +204,63 @@ impl Engine {
     }
 
     pub(super) fn ended(&mut self, instance: InstanceId, is_written_off: bool) {
-        let Some(ending) = self.endings.remove(instance) else {
+        let Some(ending) = self.endings.remove(&mut self.children, instance) else {
             return;
         };
         self.timers.disarm(&TimerKey::Ending(instance));
         self.instances.swap_remove(&instance);
         for number in [ending.call, ending.body].into_iter().flatten() {
-            self.timers.disarm(&TimerKey::HostCall(number));
-            self.calls.swap_remove(&number);
+            self.calls.end(number);
         }
         let child = ending.child;
         if is_written_off {
-            self.tell_host(&child, instance, HostRequest::Discard);
+            self.tell_host(child, instance, HostRequest::Discard);
         }
         match ending.after {
-            After::Nothing | After::ColdStopped => self.mark_dirty(&child),
-            After::Stopped | After::Aborted(..) | After::Refused(..) => self.local_ended(&child, instance),
+            After::Nothing | After::ColdStopped => self.children.mark_dirty(child),
+            After::Stopped | After::Aborted(..) | After::Refused(..) => self.local_ended(child, instance),
         }
-        self.after_ended(&child, ending.after);
+        self.after_ended(child, ending.after);
         self.drain_progress();
     }
 
     /// Tells whoever waits for the end of an instance.
-    pub(super) fn after_ended(&mut self, child: &ChildId, after: After) {
+    pub(super) fn after_ended(&mut self, child: Slot, after: After) {
         match after {
             After::Nothing | After::Stopped => {}
             After::ColdStopped => self.cold_stopped(child),
-            After::Aborted(to, token) => self.send_ctl(&to, &Message::Aborted(child.clone(), token)),
+            After::Aborted(to, token) => self.send_ctl(&to, &Message::Aborted(self.id(child), token)),
             After::Refused(to, token, why) => {
-                let child = child.clone();
+                let child = self.id(child);
                 self.send_ctl(&to, &Message::Refused { child, token, is_transient: false, why });
             }
         }
     }
 
     /// The child's instance has ended, and with it the child on this node.
-    fn local_ended(&mut self, child: &ChildId, instance: InstanceId) {
-        if self.locals.get(child).is_some_and(|local| local.instance == instance) {
+    fn local_ended(&mut self, child: Slot, instance: InstanceId) {
+        if self.children.local(child).is_some_and(|local| local.instance == instance) {
             self.remove_local(child);
             self.drop_row(child, None);
         }
-        self.mark_dirty(child);
+        self.children.mark_dirty(child);
     }
 
     /// Removes the record of an instance; what waited in it is sent back unhandled.
-    pub(super) fn remove_local(&mut self, child: &ChildId) -> Option<Local> {
-        let local = self.locals.swap_remove(child)?;
+    pub(super) fn remove_local(&mut self, child: Slot) -> Option<Box<Local>> {
+        let local = self.children.take_local(child)?;
         if !self.endings.contains(local.instance) {
             self.instances.swap_remove(&local.instance);
         }
-        for key in
-            [TimerKey::Move(child.clone()), TimerKey::MoveBudget(child.clone()), TimerKey::Restart(child.clone())]
-        {
+        for key in [TimerKey::Move(child), TimerKey::MoveBudget(child), TimerKey::Restart(child)] {
             self.timers.disarm(&key);
         }
         Some(local)
     }
 
     /// Stops the child on this node for good.
-    pub(super) fn stop_local(&mut self, child: &ChildId, reason: StopReason) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn stop_local(&mut self, child: Slot, reason: StopReason) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let has_instance = match &local.phase {
@@ -287,12 +276,12 @@ impl Engine {
         if !has_instance {
             self.remove_local(child);
             self.drop_row(child, None);
-            self.mark_dirty(child);
+            self.children.mark_dirty(child);
             return;
         }
         let after = source.map_or(After::Stopped, |(from, token)| After::Refused(from, token, "it ends".to_owned()));
         self.end_instance(child, reason, Duration::ZERO, after);
-        if let Some(local) = self.locals.get_mut(child) {
+        if let Some(local) = self.children.local_mut(child) {
             local.phase = Phase::Ending;
         }
     }

@@ -1,11 +1,12 @@
 //! The giving end when a move does not go through: who may act for the child then, and from which state (R5).
 
 use super::calls::Purpose;
+use super::children::Slot;
 use super::local::{Phase, Work};
 use super::outgoing::{Aim, STEP_AGAIN, Step, conflict_plan};
 use super::{Engine, TimerKey};
 use crate::host::call::{HandoverTarget, HostRequest, StartReason};
-use crate::ids::{ChildId, NodeName, NodeRef, Token};
+use crate::ids::{NodeName, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::Payload;
 use crate::swim::Evidence;
@@ -13,9 +14,9 @@ use crate::wire::Message;
 
 impl Engine {
     /// Another member's instance is the child under a higher token, and it is not the target of this move.
-    pub(super) fn superior(&self, child: &ChildId) -> Option<(NodeRef, Token)> {
-        let local = self.locals.get(child)?;
-        let holder = self.registry.get(child.as_str())?.active_holder()?;
+    pub(super) fn superior(&self, child: Slot) -> Option<(NodeRef, Token)> {
+        let local = self.children.local(child)?;
+        let holder = self.children[child].entry.active_holder()?;
         let is_target = match &local.phase {
             Phase::Outgoing(outgoing) => {
                 outgoing.aim == Aim::Move && outgoing.to == holder.node && outgoing.token == holder.row.token
@@ -33,9 +34,9 @@ impl Engine {
 
     /// A move finds that the child is another node's by now: what this node holds is shown to it (R12), and nothing
     /// goes on here.
-    fn lose_to(&mut self, child: &ChildId, winner: NodeRef, token: Token, why: &str) {
+    fn lose_to(&mut self, child: Slot, winner: NodeRef, token: Token, why: &str) {
         let (now, budget) = (self.now, self.settings.move_budget);
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let has_state = local.has_state;
@@ -49,17 +50,18 @@ impl Engine {
         outgoing.plan = conflict_plan(has_state);
         outgoing.step = Step::Transferring;
         outgoing.why_aborted.clear();
-        self.timers.arm(TimerKey::MoveBudget(child.clone()), now + budget);
+        self.timers.arm(TimerKey::MoveBudget(child), now + budget);
         if was_move {
             self.counters.handovers_aborted += 1;
             let from = self.me.name.clone();
-            self.fire(
+            self.fire_of(
                 HookName::HandoverFailed,
-                || serde_json::json!({"child_id": child, "from": from, "to": target.name, "why": why}),
+                child,
+                |id| serde_json::json!({"child_id": id, "from": from, "to": target.name, "why": why}),
             );
             self.send_step(child);
         } else {
-            self.timers.arm(TimerKey::Move(child.clone()), now + STEP_AGAIN * 2);
+            self.timers.arm(TimerKey::Move(child), now + STEP_AGAIN * 2);
         }
     }
 
@@ -67,7 +69,7 @@ impl Engine {
     pub(super) fn refused_received(
         &mut self,
         from: &NodeRef,
-        child: &ChildId,
+        child: Slot,
         token: Token,
         is_transient: bool,
         why: &str,
@@ -84,7 +86,7 @@ impl Engine {
                 let held = std::mem::take(&mut outgoing.held);
                 let now = self.now;
                 self.give_up(child, why);
-                if let Some(local) = self.locals.get_mut(child) {
+                if let Some(local) = self.children.local_mut(child) {
                     for message in held.into_iter().rev() {
                         local.inbox.push_front(Work::from_held(message, now));
                     }
@@ -111,20 +113,17 @@ impl Engine {
     }
 
     /// Whether we know all that a member wrote, and it has nothing of the child.
-    fn has_forgotten(&self, node: &NodeRef, child: &ChildId) -> bool {
+    fn has_forgotten(&self, node: &NodeRef, child: Slot) -> bool {
         let is_up_to_date = self
             .membership
             .member(node)
             .is_some_and(|peer| peer.status.as_ref().is_some_and(|status| peer.known_seq >= status.seq));
-        let has_row = self
-            .registry
-            .get(child.as_str())
-            .is_some_and(|entry| entry.holders.iter().any(|holder| holder.node == *node));
+        let has_row = self.children[child].entry.holders.iter().any(|holder| holder.node == *node);
         is_up_to_date && !has_row
     }
 
-    fn tell_target_failed(&mut self, child: &ChildId, why: &str) {
-        let is_free = self.locals.get(child).is_some_and(|local| local.call.is_none());
+    fn tell_target_failed(&mut self, child: Slot, why: &str) {
+        let is_free = self.children.local(child).is_some_and(|local| local.call.is_none());
         let has_instance =
             self.outgoing(child).is_some_and(|outgoing| outgoing.has_instance() && outgoing.plan.handover);
         if is_free && has_instance {
@@ -133,7 +132,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn aborted_received(&mut self, child: &ChildId, token: Token) {
+    pub(super) fn aborted_received(&mut self, child: Slot, token: Token) {
         let is_aborting =
             self.outgoing_with(child, token).is_some_and(|outgoing| matches!(outgoing.step, Step::Aborting { .. }));
         if is_aborting {
@@ -142,7 +141,7 @@ impl Engine {
     }
 
     /// One child's budget is over.
-    pub(super) fn move_budget_over(&mut self, child: &ChildId) {
+    pub(super) fn move_budget_over(&mut self, child: Slot) {
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
@@ -156,7 +155,7 @@ impl Engine {
     }
 
     /// Gives a move up while the target lives.
-    pub(super) fn abort_move(&mut self, child: &ChildId, why: &str) {
+    pub(super) fn abort_move(&mut self, child: Slot, why: &str) {
         let (now, readiness) = (self.now, self.settings.readiness);
         let Some(outgoing) = self.outgoing(child) else {
             return;
@@ -170,7 +169,7 @@ impl Engine {
             && (is_sent || higher > token)
         {
             // Nothing will go on here, so there is nothing to wait for.
-            self.send_ctl(&to, &Message::Abort(child.clone(), token));
+            self.send_ctl(&to, &Message::Abort(self.id(child), token));
             return self.lose_to(child, winner, higher, why);
         }
         let Some(outgoing) = self.outgoing(child) else {
@@ -186,7 +185,7 @@ impl Engine {
             }
             Step::Preparing | Step::Freezing | Step::Snapshotting | Step::ColdStopping | Step::Transferring => {
                 if aim == Aim::Move {
-                    self.send_ctl(&to, &Message::Abort(child.clone(), token));
+                    self.send_ctl(&to, &Message::Abort(self.id(child), token));
                 }
                 self.give_up(child, why);
             }
@@ -194,7 +193,7 @@ impl Engine {
     }
 
     /// The target will never act for the child: the old instance goes on.
-    fn give_up(&mut self, child: &ChildId, why: &str) {
+    fn give_up(&mut self, child: Slot, why: &str) {
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
@@ -207,7 +206,7 @@ impl Engine {
     }
 
     /// The old instance goes on, or starts again from its snapshot (R5).
-    pub(super) fn resume(&mut self, child: &ChildId) {
+    pub(super) fn resume(&mut self, child: Slot) {
         let epoch = self.next_epoch(child);
         let transfer = self.next_transfer();
         let incarnation = self.me.incarnation;
@@ -229,7 +228,7 @@ impl Engine {
         let (aim, to) = (outgoing.aim, outgoing.to.clone());
         let (was_sent, has_instance) = (outgoing.is_past_freeze(), outgoing.has_instance);
         let (snapshot, why) = (outgoing.snapshot.take(), std::mem::take(&mut outgoing.why_aborted));
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.failed_moves += 1;
@@ -241,9 +240,10 @@ impl Engine {
         if aim == Aim::Move {
             self.counters.handovers_aborted += 1;
             let from = self.me.name.clone();
-            self.fire(
+            self.fire_of(
                 HookName::HandoverFailed,
-                || serde_json::json!({"child_id": child, "from": from, "to": to.name, "why": why}),
+                child,
+                |id| serde_json::json!({"child_id": id, "from": from, "to": to.name, "why": why}),
             );
         }
         self.close_timers(child);
@@ -255,8 +255,8 @@ impl Engine {
         self.move_closed(child);
     }
 
-    fn unfreeze(&mut self, child: &ChildId, has_new_epoch: bool) {
-        let Some(local) = self.locals.get_mut(child) else {
+    fn unfreeze(&mut self, child: Slot, has_new_epoch: bool) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.phase = Phase::Active;
@@ -273,21 +273,21 @@ impl Engine {
     }
 
     /// Starts the child here again, with a state if there is one.
-    fn start_again(&mut self, child: &ChildId, restore: Option<Payload>) {
+    fn start_again(&mut self, child: Slot, restore: Option<Payload>) {
         self.numbers.instance += 1;
         let instance = crate::ids::InstanceId(self.numbers.instance);
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.instance = instance;
-        local.phase = Phase::Starting { restore, is_first: false };
-        self.instances.insert(instance, child.clone());
+        local.phase = Phase::Starting { restore: restore.map(Box::new), is_first: false };
+        self.instances.insert(instance, child);
         self.publish_local(child);
         self.start_instance(child, StartReason::Restart, super::calls::CALLBACK_LIMIT);
     }
 
     /// The target is not in the view any more.
-    pub(super) fn outgoing_lost_target(&mut self, child: &ChildId, evidence: Evidence) {
+    pub(super) fn outgoing_lost_target(&mut self, child: Slot, evidence: Evidence) {
         let readiness = self.settings.readiness;
         let now = self.now;
         let Some(outgoing) = self.outgoing(child) else {
@@ -307,7 +307,7 @@ impl Engine {
                 // It may be alive and go on in doubt; wait until it cannot any more.
                 outgoing.why_aborted = why;
                 outgoing.step = Step::Aborting { until: outgoing.sent_at.max(now) + readiness * 2 };
-                self.timers.arm(TimerKey::Move(child.clone()), now + readiness * 2);
+                self.timers.arm(TimerKey::Move(child), now + readiness * 2);
             }
             Step::Aborting { .. } => {}
             Step::Committed => {
@@ -323,13 +323,13 @@ impl Engine {
 
     /// Ends the part of a child in a move because the child itself ends here. An incoming instance still runs: its
     /// source may know only after its end, and is returned.
-    pub(super) fn leave_move(&mut self, child: &ChildId) -> Option<(NodeRef, Token)> {
-        let local = self.locals.get(child)?;
+    pub(super) fn leave_move(&mut self, child: Slot) -> Option<(NodeRef, Token)> {
+        let local = self.children.local(child)?;
         match &local.phase {
             Phase::Outgoing(outgoing) => {
                 let (to, token, is_move) = (outgoing.to.clone(), outgoing.token, outgoing.aim == Aim::Move);
                 if is_move {
-                    self.send_ctl(&to, &Message::Abort(child.clone(), token));
+                    self.send_ctl(&to, &Message::Abort(self.id(child), token));
                 }
                 self.close_timers(child);
                 self.move_closed(child);
@@ -352,16 +352,16 @@ impl Engine {
         }
     }
 
-    fn close_timers(&mut self, child: &ChildId) {
-        self.timers.disarm(&TimerKey::Move(child.clone()));
-        self.timers.disarm(&TimerKey::MoveBudget(child.clone()));
+    fn close_timers(&mut self, child: Slot) {
+        self.timers.disarm(&TimerKey::Move(child));
+        self.timers.disarm(&TimerKey::MoveBudget(child));
     }
 
     /// Tells that the child of this node goes on without all of its state (R8).
-    pub(super) fn report_own_loss(&mut self, child: &ChildId) {
-        let version = self.registry.get(child.as_str()).map_or(0, |entry| entry.version().counter);
+    pub(super) fn report_own_loss(&mut self, child: Slot) {
+        let version = self.children[child].entry.version().counter;
         let node = self.me.name.clone();
-        let Some(local) = self.locals.get_mut(child).filter(|local| local.has_state) else {
+        let Some(local) = self.children.local_mut(child).filter(|local| local.has_state) else {
             return;
         };
         let lost = crate::spec::StateLost { epoch: local.token.epoch, version, node };
@@ -372,12 +372,12 @@ impl Engine {
 
     /// Goes on above a gone node that was the child after this one: it was there while this node was cut off or did
     /// not run, and what it did is lost (R8).
-    pub(super) fn outlive(&mut self, child: &ChildId, gone: NodeName) {
+    pub(super) fn outlive(&mut self, child: Slot, gone: NodeName) {
         let epoch = self.next_epoch(child);
         let transfer = self.next_transfer();
         let incarnation = self.me.incarnation;
-        let version = self.registry.get(child.as_str()).map_or(0, |entry| entry.version().counter);
-        let Some(local) = self.locals.get_mut(child) else {
+        let version = self.children[child].entry.version().counter;
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.token = Token { epoch, incarnation, transfer };
@@ -390,6 +390,6 @@ impl Engine {
         }
         self.publish_local(child);
         self.tell_host(child, instance, HostRequest::SetEpoch(epoch));
-        self.mark_dirty(child);
+        self.children.mark_dirty(child);
     }
 }

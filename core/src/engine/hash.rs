@@ -29,6 +29,15 @@ impl Hasher for FixedHasher {
         self.0 = self.0.rotate_left(5) ^ u64::from(value);
     }
 
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    /// What tells the variants of an enum apart.
+    fn write_isize(&mut self, value: isize) {
+        self.write_u64(value as u64);
+    }
+
     fn write_u64(&mut self, value: u64) {
         self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }

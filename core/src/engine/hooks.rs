@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::children::Slot;
 use super::{Effect, Engine};
 use crate::ids::{ChildId, NodeName, NodeRef};
 use crate::observe::{HookEvent, HookName};
@@ -67,7 +68,7 @@ impl Engine {
         if !started.is_empty() {
             self.fire(HookName::PostChildrenStart, || json!({ "children": started }));
         }
-        let is_quiet = self.moves.open == 0 && self.dirty.is_empty() && self.sweep.is_none();
+        let is_quiet = self.moves.open == 0 && !self.children.has_dirty() && self.sweep.is_none();
         if is_quiet && self.membership.is_settled && !self.hooks.redistributions.is_empty() {
             for (event, node) in std::mem::take(&mut self.hooks.redistributions) {
                 self.fire(HookName::PostNodesRedistribution, || json!({"event": event, "node": node}));
@@ -76,8 +77,8 @@ impl Engine {
     }
 
     /// Tells a loss once per epoch on this node (R8).
-    pub(super) fn tell_loss(&mut self, child: &ChildId, lost: &StateLost) {
-        let entry = self.registry.entry(child);
+    pub(super) fn tell_loss(&mut self, child: Slot, lost: &StateLost) {
+        let entry = &mut self.children[child].entry;
         if !entry.is_wanted() {
             // It is told when it is known that the child is wanted, if it is.
             return;
@@ -90,24 +91,27 @@ impl Engine {
             entry.told_losses.remove(0);
         }
         entry.told_losses.push(lost.epoch);
-        self.fire(
+        self.fire_of(
             HookName::StateLost,
-            || json!({"child_id": child, "epoch": lost.epoch, "version": lost.version, "node": lost.node}),
+            child,
+            |id| json!({"child_id": id, "epoch": lost.epoch, "version": lost.version, "node": lost.node}),
         );
     }
 
     /// Tells that a child used up its restart budget, there or here.
-    pub(super) fn tell_quarantine(&mut self, child: &ChildId, node: &NodeRef, restarts: u32) {
+    pub(super) fn tell_quarantine(&mut self, child: Slot, node: &NodeRef, restarts: u32) {
         let node = &node.name;
-        self.fire(HookName::ChildQuarantined, || json!({"child_id": child, "node": node, "restarts": restarts}));
+        let payload = |id: &ChildId| json!({"child_id": id, "node": node, "restarts": restarts});
+        self.fire_of(HookName::ChildQuarantined, child, payload);
     }
 
     /// Tells that a callback failed.
-    pub(super) fn tell_failure(&mut self, child: &ChildId, callback: &str, message: &str) {
+    pub(super) fn tell_failure(&mut self, child: Slot, callback: &str, message: &str) {
         let node = self.me.name.clone();
-        self.fire(
+        self.fire_of(
             HookName::ChildFailed,
-            || json!({"child_id": child, "node": node, "callback": callback, "message": message}),
+            child,
+            |id| json!({"child_id": id, "node": node, "callback": callback, "message": message}),
         );
     }
 }

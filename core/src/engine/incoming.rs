@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use super::calls::{Purpose, SHORT_CALLBACK, split};
+use super::children::Slot;
 use super::ending::After;
 use super::local::{Incoming, IncomingStep, Phase, Work};
 use super::outgoing::hash_of;
 use super::{Engine, TimerKey};
 use crate::error::ErrorKind;
 use crate::host::call::{HostAnswer, HostRequest, StartReason, StopReason};
-use crate::ids::{ChildId, NodeRef, Token};
+use crate::ids::{NodeRef, Token};
 use crate::payload::Payload;
 use crate::wire::{HeldMessage, Message, Stage, Version};
 
@@ -32,8 +33,8 @@ impl Incoming {
 
 impl Engine {
     /// The receiving end under this token.
-    fn incoming_with(&mut self, child: &ChildId, token: Token) -> Option<&mut Incoming> {
-        let local = self.locals.get_mut(child).filter(|local| local.token == token)?;
+    fn incoming_with(&mut self, child: Slot, token: Token) -> Option<&mut Incoming> {
+        let local = self.children.local_mut(child).filter(|local| local.token == token)?;
         match &mut local.phase {
             Phase::Incoming(incoming) => Some(incoming),
             Phase::Starting { .. }
@@ -46,8 +47,8 @@ impl Engine {
     }
 
     /// Whether this node is, or was until it moved on, the child under this token.
-    fn is_active_here(&self, child: &ChildId, token: Token) -> bool {
-        self.locals.get(child).is_some_and(|local| {
+    fn is_active_here(&self, child: Slot, token: Token) -> bool {
+        self.children.local(child).is_some_and(|local| {
             local.token == token
                 && match &local.phase {
                     Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Quarantined { .. } => true,
@@ -59,23 +60,23 @@ impl Engine {
         })
     }
 
-    pub(super) fn refuse_move(&mut self, to: &NodeRef, child: &ChildId, token: Token, is_transient: bool, why: &str) {
+    pub(super) fn refuse_move(&mut self, to: &NodeRef, child: Slot, token: Token, is_transient: bool, why: &str) {
         self.remember_refused(child, token);
         let why = why.to_owned();
-        self.send_ctl(to, &Message::Refused { child: child.clone(), token, is_transient, why });
+        self.send_ctl(to, &Message::Refused { child: self.id(child), token, is_transient, why });
     }
 
-    pub(super) fn remember_refused(&mut self, child: &ChildId, token: Token) {
+    pub(super) fn remember_refused(&mut self, child: Slot, token: Token) {
         let now = self.now;
-        let slot = self.refused_moves.entry(child.clone()).or_insert((token, now));
+        let slot = self.refused_moves.entry(self.children[child].id.clone()).or_insert((token, now));
         // A lower one is covered: it must not keep the memory, or the asker would be refused for ever.
         if token >= slot.0 {
             *slot = (token, now);
         }
     }
 
-    fn is_refused(&self, child: &ChildId, token: Token) -> bool {
-        self.refused_moves.get(child).is_some_and(|(refused, _)| token <= *refused)
+    fn is_refused(&self, child: Slot, token: Token) -> bool {
+        self.refused_moves.get(&self.children[child].id).is_some_and(|(refused, _)| token <= *refused)
     }
 
     pub(super) fn forget_refused_moves(&mut self) {
@@ -87,7 +88,7 @@ impl Engine {
     pub(super) fn prepare_received(
         &mut self,
         from: &NodeRef,
-        child: &ChildId,
+        child: Slot,
         token: Token,
         view_hash: u64,
         version: Version,
@@ -98,7 +99,7 @@ impl Engine {
         }
         if let Some(incoming) = self.incoming_with(child, token) {
             if incoming.step != IncomingStep::Starting {
-                self.send_ctl(from, &Message::Prepared(child.clone(), token));
+                self.send_ctl(from, &Message::Prepared(self.id(child), token));
             }
             return;
         }
@@ -106,32 +107,34 @@ impl Engine {
             self.refuse_move(from, child, token, true, why);
             return;
         }
-        let Some(spec) = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref()?.spec.clone()) else {
+        let Some(spec) = self.children[child].entry.wanted.as_ref().and_then(|wanted| wanted.spec.clone()) else {
             return;
         };
         self.note_epoch(token.epoch);
         let step = if is_hot { IncomingStep::Starting } else { IncomingStep::Prepared };
         let incoming = Incoming { from: from.clone(), step, is_hot, held: super::Queue::new() };
-        self.new_local(spec, token, Phase::Incoming(Box::new(incoming)));
+        self.new_local(child, spec, token, Phase::Incoming(Box::new(incoming)));
         self.publish_local(child);
         if is_hot {
-            let limit = self.move_plan(child).start_timeout;
-            self.start_instance(child, StartReason::Migration, limit);
+            self.start_incoming(child);
         } else {
-            self.send_ctl(from, &Message::Prepared(child.clone(), token));
+            self.send_ctl(from, &Message::Prepared(self.id(child), token));
         }
         // The source drives; one that stays silent this long is gone or has forgotten.
-        self.timers.arm(TimerKey::Move(child.clone()), self.now + self.settings.readiness);
+        self.timers.arm(TimerKey::Move(child), self.now + self.settings.readiness);
     }
 
-    fn move_plan(&self, child: &ChildId) -> crate::strategy::MovePlan {
-        let local = &self.locals[child];
-        self.strategies.migration.plan(&local.spec, local.has_state)
+    fn start_incoming(&mut self, child: Slot) {
+        let Some(local) = self.children.local(child) else {
+            return;
+        };
+        let limit = self.strategies.migration.plan(&local.spec, local.has_state).start_timeout;
+        self.start_instance(child, StartReason::Migration, limit);
     }
 
-    fn refusal(&self, child: &ChildId, token: Token, view_hash: u64, version: Version) -> Option<&'static str> {
-        let entry = self.registry.get(child.as_str());
-        let wanted = entry.and_then(|entry| entry.wanted.as_ref());
+    fn refusal(&self, child: Slot, token: Token, view_hash: u64, version: Version) -> Option<&'static str> {
+        let entry = &self.children[child].entry;
+        let wanted = entry.wanted.as_ref();
         if self.info.is_leaving {
             return Some("leaving");
         }
@@ -141,13 +144,13 @@ impl Engine {
         if self.is_refused(child, token) {
             return Some("this move was given up");
         }
-        if self.locals.contains_key(child) || self.is_ending(child) {
+        if self.children.local(child).is_some() || self.is_ending(child) {
             return Some("an instance of the child is here");
         }
         if wanted.is_none_or(|wanted| wanted.version < version || wanted.spec.is_none()) {
             return Some("the child is not wanted here yet, or not any more");
         }
-        if entry.is_some_and(|entry| entry.highest_epoch() >= token.epoch) {
+        if entry.highest_epoch() >= token.epoch {
             return Some("a higher epoch is known");
         }
         let kind = wanted.and_then(|wanted| wanted.spec.as_ref()).map(|spec| &spec.kind);
@@ -158,8 +161,8 @@ impl Engine {
     }
 
     /// Hot or cold, `start` of an incoming instance ended.
-    pub(super) fn incoming_started(&mut self, child: &ChildId, answer: HostAnswer) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn incoming_started(&mut self, child: Slot, answer: HostAnswer) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let token = local.token;
@@ -178,7 +181,7 @@ impl Engine {
         match incoming.step.clone() {
             IncomingStep::Starting => {
                 incoming.step = IncomingStep::Prepared;
-                self.send_ctl(&from, &Message::Prepared(child.clone(), token));
+                self.send_ctl(&from, &Message::Prepared(self.id(child), token));
             }
             IncomingStep::StartingCold { state, hash } => self.take_state(child, state, hash),
             IncomingStep::Prepared | IncomingStep::Altering { .. } | IncomingStep::Ready { .. } => {}
@@ -189,7 +192,7 @@ impl Engine {
     pub(super) fn state_received(
         &mut self,
         from: &NodeRef,
-        child: &ChildId,
+        child: Slot,
         token: Token,
         state: Option<Payload>,
         hash: u64,
@@ -207,7 +210,7 @@ impl Engine {
             IncomingStep::Prepared => {}
             IncomingStep::Ready { hash, .. } => {
                 let hash = *hash;
-                return self.send_ctl(from, &Message::Ready { child: child.clone(), token, hash });
+                return self.send_ctl(from, &Message::Ready { child: self.id(child), token, hash });
             }
             IncomingStep::Starting | IncomingStep::StartingCold { .. } | IncomingStep::Altering { .. } => return,
         }
@@ -218,14 +221,13 @@ impl Engine {
             self.take_state(child, state, hash);
         } else {
             incoming.step = IncomingStep::StartingCold { state, hash };
-            let limit = self.move_plan(child).start_timeout;
-            self.start_instance(child, StartReason::Migration, limit);
+            self.start_incoming(child);
         }
-        self.timers.arm(TimerKey::Move(child.clone()), self.now + self.settings.readiness);
+        self.timers.arm(TimerKey::Move(child), self.now + self.settings.readiness);
     }
 
-    fn take_state(&mut self, child: &ChildId, state: Option<Payload>, hash: u64) {
-        let Some(Phase::Incoming(incoming)) = self.locals.get_mut(child).map(|local| &mut local.phase) else {
+    fn take_state(&mut self, child: Slot, state: Option<Payload>, hash: u64) {
+        let Some(Phase::Incoming(incoming)) = self.children.local_mut(child).map(|local| &mut local.phase) else {
             return;
         };
         incoming.step = IncomingStep::Altering { hash };
@@ -236,8 +238,8 @@ impl Engine {
     }
 
     /// `alter_handover_state` of an incoming instance ended.
-    pub(super) fn incoming_altered(&mut self, child: &ChildId, answer: HostAnswer) {
-        let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
+    pub(super) fn incoming_altered(&mut self, child: Slot, answer: HostAnswer) {
+        let Some(Phase::Incoming(incoming)) = self.children.local(child).map(|local| &local.phase) else {
             return;
         };
         let IncomingStep::Altering { hash } = incoming.step else {
@@ -255,9 +257,9 @@ impl Engine {
     }
 
     /// H7. From here on the instance goes on by itself if the source dies (R5).
-    fn incoming_ready(&mut self, child: &ChildId, hash: u64) {
+    fn incoming_ready(&mut self, child: Slot, hash: u64) {
         let now = self.now;
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let token = local.token;
@@ -267,13 +269,13 @@ impl Engine {
         incoming.step = IncomingStep::Ready { hash, since: now };
         let from = incoming.from.clone();
         let is_orphan = !self.membership.view.contains(&from);
-        self.timers.arm(TimerKey::Move(child.clone()), now + self.settings.readiness);
+        self.timers.arm(TimerKey::Move(child), now + self.settings.readiness);
         if is_orphan && self.is_superseded(child) {
             self.drop_incoming(child, None);
         } else if is_orphan {
             self.activate_incoming(child);
         } else {
-            self.send_ctl(&from, &Message::Ready { child: child.clone(), token, hash });
+            self.send_ctl(&from, &Message::Ready { child: self.id(child), token, hash });
         }
     }
 
@@ -281,7 +283,7 @@ impl Engine {
     pub(super) fn commit_received(
         &mut self,
         from: &NodeRef,
-        child: &ChildId,
+        child: Slot,
         token: Token,
         held: Vec<HeldMessage>,
         lost: Option<std::sync::Arc<crate::spec::StateLost>>,
@@ -297,7 +299,7 @@ impl Engine {
             // Given up before it was active, or active and past: the source has to know which.
             let is_transient = !self.is_refused(child, token);
             let why = if is_transient { "this move is not known" } else { "this move was given up" };
-            let message = Message::Refused { child: child.clone(), token, is_transient, why: why.to_owned() };
+            let message = Message::Refused { child: self.id(child), token, is_transient, why: why.to_owned() };
             return self.send_ctl(from, &message);
         };
         if !matches!(incoming.step, IncomingStep::Ready { .. }) {
@@ -306,16 +308,16 @@ impl Engine {
         let mut first: super::Queue<Work> = held.into_iter().map(|held| Work::from_held(held, now)).collect();
         first.append(&mut incoming.held);
         incoming.held = first;
-        if let Some(local) = self.locals.get_mut(child) {
+        if let Some(local) = self.children.local_mut(child) {
             local.lost = lost;
         }
         self.activate_incoming(child);
         self.confirm_active(from, child, token);
     }
 
-    fn activate_incoming(&mut self, child: &ChildId) {
-        self.timers.disarm(&TimerKey::Move(child.clone()));
-        let Some(local) = self.locals.get_mut(child) else {
+    fn activate_incoming(&mut self, child: Slot) {
+        self.timers.disarm(&TimerKey::Move(child));
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         if let Phase::Incoming(incoming) = &mut local.phase {
@@ -327,12 +329,12 @@ impl Engine {
     }
 
     /// H10.
-    fn confirm_active(&mut self, to: &NodeRef, child: &ChildId, token: Token) {
+    fn confirm_active(&mut self, to: &NodeRef, child: Slot, token: Token) {
         let seq = self.log.seq;
-        self.send_ctl(to, &Message::Activated { child: child.clone(), token, seq });
+        self.send_ctl(to, &Message::Activated { child: self.id(child), token, seq });
     }
 
-    pub(super) fn abort_received(&mut self, from: &NodeRef, child: &ChildId, token: Token) {
+    pub(super) fn abort_received(&mut self, from: &NodeRef, child: Slot, token: Token) {
         if self.is_active_here(child, token) {
             return self.confirm_active(from, child, token);
         }
@@ -340,13 +342,13 @@ impl Engine {
         if self.incoming_with(child, token).is_some() {
             self.end_incoming(child, After::Aborted(from.clone(), token));
         } else if !self.is_ending(child) {
-            self.send_ctl(from, &Message::Aborted(child.clone(), token));
+            self.send_ctl(from, &Message::Aborted(self.id(child), token));
         }
     }
 
     /// Gives an incoming instance up. With a reason the source is told.
-    fn drop_incoming(&mut self, child: &ChildId, why: Option<&str>) {
-        let Some(local) = self.locals.get(child) else {
+    fn drop_incoming(&mut self, child: Slot, why: Option<&str>) {
+        let Some(local) = self.children.local(child) else {
             return;
         };
         let token = local.token;
@@ -364,44 +366,44 @@ impl Engine {
     }
 
     /// An instance of the child still ends here: the source hears of it when nothing runs any more.
-    fn is_going(&self, child: &ChildId) -> bool {
-        self.is_ending(child) || self.locals.get(child).is_some_and(|local| matches!(local.phase, Phase::Ending))
+    fn is_going(&self, child: Slot) -> bool {
+        self.is_ending(child) || self.children.local(child).is_some_and(|local| matches!(local.phase, Phase::Ending))
     }
 
     /// Whether the host was not told yet to forget the child's instance.
-    fn is_instance(&self, child: &ChildId) -> bool {
-        self.locals.get(child).is_some_and(|local| self.instances.contains_key(&local.instance))
+    fn is_instance(&self, child: Slot) -> bool {
+        self.children.local(child).is_some_and(|local| self.instances.contains_key(&local.instance))
     }
 
-    fn end_incoming(&mut self, child: &ChildId, after: After) {
-        let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
+    fn end_incoming(&mut self, child: Slot, after: After) {
+        let Some(Phase::Incoming(incoming)) = self.children.local(child).map(|local| &local.phase) else {
             return;
         };
         let has_instance = incoming.has_instance() && self.is_instance(child);
-        self.timers.disarm(&TimerKey::Move(child.clone()));
+        self.timers.disarm(&TimerKey::Move(child));
         self.return_inbox(child, None);
         if has_instance {
             self.end_instance(child, StopReason::Migrated, Duration::ZERO, after);
-            if let Some(local) = self.locals.get_mut(child) {
+            if let Some(local) = self.children.local_mut(child) {
                 local.phase = Phase::Ending;
             }
             return;
         }
         self.remove_local(child);
         self.drop_row(child, None);
-        self.mark_dirty(child);
+        self.children.mark_dirty(child);
         self.after_ended(child, after);
     }
 
     /// The source has been silent for the whole readiness: this end never becomes active.
-    pub(super) fn incoming_late(&mut self, child: &ChildId) {
+    pub(super) fn incoming_late(&mut self, child: Slot) {
         self.drop_incoming(child, None);
     }
 
     /// The source is not in the view any more: ready, the instance goes on; else it goes (R5).
-    pub(super) fn incoming_lost_source(&mut self, child: &ChildId) {
+    pub(super) fn incoming_lost_source(&mut self, child: Slot) {
         let (now, readiness) = (self.now, self.settings.readiness);
-        let Some(Phase::Incoming(incoming)) = self.locals.get(child).map(|local| &local.phase) else {
+        let Some(Phase::Incoming(incoming)) = self.children.local(child).map(|local| &local.phase) else {
             return;
         };
         match incoming.step {
@@ -417,14 +419,10 @@ impl Engine {
     }
 
     /// Somebody else is the child under a higher token.
-    fn is_superseded(&self, child: &ChildId) -> bool {
-        let token = self.locals.get(child).map(|local| local.token).unwrap_or_default();
-        self.registry.get(child.as_str()).is_some_and(|entry| {
-            entry
-                .holders
-                .iter()
-                .any(|holder| !holder.is_departed && holder.row.stage == Stage::Active && holder.row.token > token)
-        })
+    fn is_superseded(&self, child: Slot) -> bool {
+        let token = self.children.local(child).map(|local| local.token).unwrap_or_default();
+        let mut holders = self.children[child].entry.holders.iter();
+        holders.any(|holder| !holder.is_departed && holder.row.stage == Stage::Active && holder.row.token > token)
     }
 }
 

@@ -44,22 +44,23 @@ impl Work {
     }
 }
 
-/// Who waits for the start of a child: the asking node and its request.
+/// Who waits for the start or the end of a child: the asking node, its request, and which item of that.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Waiter {
     pub(super) node: NodeRef,
     pub(super) request: u64,
+    pub(super) item: u32,
 }
 
 /// What an instance is doing.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// `start` is under way, and `alter_handover_state` after it where there is a state to restore.
-    Starting { restore: Option<Payload>, is_first: bool },
+    Starting { restore: Option<Box<Payload>>, is_first: bool },
     /// It handles messages.
     Active,
     /// It crashed and waits to be started again. No host instance.
-    Resting { restore: Option<Payload> },
+    Resting { restore: Option<Box<Payload>> },
     /// It used up its budget. No host instance.
     Quarantined { restarts: u32 },
     /// It goes to another node, or gives its state to the winner after a heal.
@@ -110,7 +111,7 @@ pub(super) struct Local {
     /// The host call in flight, `run` apart.
     pub(super) call: Option<CallNumber>,
     /// How the instance ended itself while it started.
-    pub(super) early: Option<InstanceEvent>,
+    pub(super) early: Option<Box<InstanceEvent>>,
     /// The `run` in flight.
     pub(super) body: Option<CallNumber>,
     /// The `run` in flight was asked to return: its return is not an exit (R6).
@@ -120,7 +121,7 @@ pub(super) struct Local {
     /// Times of the latest restarts.
     pub(super) restarts: Vec<Timestamp>,
     /// The loser whose state is being looked at.
-    pub(super) shown: Option<Token>,
+    pub(super) shown: Option<Box<Token>>,
     /// Failed moves in a row, for the pause before the next.
     pub(super) failed_moves: u32,
 }

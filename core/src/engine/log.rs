@@ -1,88 +1,139 @@
-//! The log of this node, and what we have of the members' logs (A4).
+//! The log of this node (A4).
 //!
-//! Every change of our rows and every wanted entry we write gets the next number. The journal keeps one item per
-//! row and per wanted entry, the latest; so any suffix of the log is a range of it. A receiver that sees a gap asks
-//! for the rest. A `Gone` is kept until every member has it; whoever is further behind gets a snapshot.
+//! Every change of our rows and every wanted entry we write gets the next number; a row written right after its
+//! wanted entry shares that one's. The journal keeps the numbers in order, and the child's entry the latest of each
+//! kind; so any suffix of the log is a range of the journal. A receiver that sees a gap asks for the rest. A `Gone` is
+//! kept until every member has it; whoever is further behind gets a snapshot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde_json::json;
-
-use super::membership::PartialSnapshot;
-use super::registry::Holder;
-use super::{Engine, Lane, TimerKey};
-use crate::ids::{ChildId, NodeRef};
-use crate::observe::HookName;
-use crate::wire::{InstanceRow, LogEntry, Message, RequestKey, Stage, Version, Wanted};
+use super::children::{Children, Record, Slot};
+use super::registry::{Entry, Holder};
+use super::{Engine, Lane};
+use crate::ids::NodeRef;
+use crate::wire::{InstanceRow, LogEntry, Message, RequestKey, Stage, Version, Wanted, encode};
 
 /// Entries in one message.
 const CHUNK: usize = 256;
 /// How long a gap may stay before it is asked for.
 pub(super) const PULL_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
 /// Pieces of one snapshot; a bound on what a peer can make us keep.
-const MAX_PIECES: u32 = 1 << 16;
+pub(super) const MAX_PIECES: u32 = 1 << 16;
 
 /// Most `Gone` dropped at a time.
 const COMPACTED_PER_TURN: usize = 4096;
 
-#[derive(Clone, Debug)]
-enum Item {
-    Row(ChildId),
-    Wanted(ChildId),
-    Gone(ChildId, Option<Box<(NodeRef, u64)>>),
+/// What an item of the journal tells. It is told while the child's entry still bears its number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Row,
+    Wanted,
+    /// A wanted entry, and the row of the instance that was started for it.
+    Begun,
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    seq: u64,
+    child: Slot,
+    kind: Kind,
+}
+
+impl Item {
+    fn tells_row(&self, entry: &Entry) -> bool {
+        entry.own_row_seq == self.seq
+    }
+
+    fn tells_wanted(&self, entry: &Entry) -> bool {
+        entry.own_wanted_seq == self.seq
+    }
+
+    fn is_superseded(&self, children: &Children) -> bool {
+        let entry = &children[self.child].entry;
+        !self.tells_row(entry) && !self.tells_wanted(entry)
+    }
 }
 
 /// The log of this node.
 #[derive(Debug, Default)]
 pub(super) struct OwnLog {
     pub(super) seq: u64,
-    journal: BTreeMap<u64, Item>,
-    /// Where the journal has a `Gone`.
-    gone: BTreeSet<u64>,
+    /// By number. Superseded items go when they are half of it.
+    journal: Vec<Item>,
+    tidied_len: usize,
+    /// Where the journal has a `Gone`, by number.
+    gone: VecDeque<(u64, Slot)>,
     /// Below this entry some `Gone` was dropped: such a suffix cannot be told.
     floor: u64,
+    /// Up to this entry the log was sent to somebody.
+    told: u64,
     /// Rows of others that were given to a node whose log is not that far yet: node → (entry, child, giver).
-    awaited: BTreeMap<NodeRef, BTreeSet<(u64, ChildId, NodeRef)>>,
+    awaited: BTreeMap<NodeRef, BTreeSet<(u64, Slot, NodeRef)>>,
 }
 
+/// The journal is looked through for superseded items from this length on.
+const TIDIED_FROM: usize = 4096;
+
 impl OwnLog {
-    fn append(&mut self, replaces: u64, item: Item) -> u64 {
-        if replaces != 0 {
-            self.journal.remove(&replaces);
-            self.gone.remove(&replaces);
-        }
+    fn append(&mut self, child: Slot, kind: Kind) -> u64 {
         self.seq += 1;
-        if matches!(item, Item::Gone(..)) {
-            self.gone.insert(self.seq);
+        if kind == Kind::Gone {
+            self.gone.push_back((self.seq, child));
         }
-        self.journal.insert(self.seq, item);
+        self.journal.push(Item { seq: self.seq, child, kind });
         self.seq
+    }
+
+    /// Writes a row into the entry for its child that was written last, if nobody was told of that yet.
+    fn append_row(&mut self, child: Slot) -> u64 {
+        match self.journal.last_mut() {
+            Some(last) if last.child == child && last.kind == Kind::Wanted && last.seq > self.told => {
+                last.kind = Kind::Begun;
+                last.seq
+            }
+            Some(_) | None => self.append(child, Kind::Row),
+        }
+    }
+
+    fn after(&self, seq: u64) -> &[Item] {
+        let first = self.journal.partition_point(|item| item.seq <= seq);
+        &self.journal[first..]
+    }
+
+    fn tidy(&mut self, children: &Children) {
+        if self.journal.len() >= TIDIED_FROM.max(2 * self.tidied_len) {
+            self.journal.retain(|item| !item.is_superseded(children));
+            self.tidied_len = self.journal.len();
+        }
     }
 }
 
 impl Engine {
     /// Writes our row of a child, if it changed.
-    pub(super) fn put_row(&mut self, child: &ChildId, row: InstanceRow) {
-        let me = self.me.clone();
-        let entry = self.registry.entry(child);
-        match entry.holder_mut(&me) {
+    pub(super) fn put_row(&mut self, child: Slot, row: InstanceRow) {
+        let entry = &mut self.children[child].entry;
+        match entry.holder_mut(&self.me) {
             Some(holder) if holder.row == row => return,
             Some(holder) => holder.row = row.clone(),
-            None => entry.add_holder(Holder { node: me, row: row.clone(), is_departed: false, gone_after: None }),
+            None => {
+                let node = self.me.clone();
+                entry.add_holder(Holder { node, row: row.clone(), is_departed: false, gone_after: None });
+            }
         }
-        entry.own_row_seq = self.log.append(entry.own_row_seq, Item::Row(child.clone()));
+        entry.own_row_seq = self.log.append_row(child);
+        entry.given = None;
         self.row_seen(child, &row);
     }
 
     /// Removes our row. `given` names who has the child now, and which entry of that log says so.
-    pub(super) fn drop_row(&mut self, child: &ChildId, given: Option<(NodeRef, u64)>) {
-        let Some(entry) = self.registry.get_mut(child) else {
-            return;
-        };
+    pub(super) fn drop_row(&mut self, child: Slot, given: Option<(NodeRef, u64)>) {
+        let entry = &mut self.children[child].entry;
         let Some(at) = entry.holders.iter().position(|holder| holder.node == self.me) else {
             return;
         };
-        entry.own_row_seq = self.log.append(entry.own_row_seq, Item::Gone(child.clone(), given.clone().map(Box::new)));
+        entry.own_row_seq = self.log.append(child, Kind::Gone);
+        entry.given = given.clone().map(Box::new);
         match given {
             Some((to, seq)) => self.row_given(child, &self.me.clone(), to, seq),
             None => {
@@ -95,24 +146,22 @@ impl Engine {
     /// Writes a wanted entry: a spec, or a tombstone.
     pub(super) fn write_wanted(
         &mut self,
-        child: &ChildId,
+        child: Slot,
         spec: Option<std::sync::Arc<crate::spec::ChildSpec>>,
         request: RequestKey,
     ) {
         let counter = (self.registry.clock() + 1).max(self.unix_ms());
-        let entry = self.registry.entry(child);
-        let epoch = entry.highest_epoch();
-        let seq = self.log.append(entry.own_wanted_seq, Item::Wanted(child.clone()));
-        entry.own_wanted_seq = seq;
+        let seq = self.log.append(child, Kind::Wanted);
+        let record = &mut self.children[child];
+        record.entry.own_wanted_seq = seq;
         let version = Version { counter, author: self.me.incarnation };
-        let wanted = Wanted { version, request, spec, epoch, seq };
-        let me = self.me.clone();
-        self.registry.merge_wanted(child, &me, wanted, self.now.0);
+        let wanted = Wanted { version, request, spec, epoch: record.entry.highest_epoch(), seq };
+        self.registry.merge_wanted(record, &self.me, wanted, self.now.0);
         self.row_changed(child);
     }
 
     /// The giver's instance counts until we have the receiver's log up to `seq`.
-    fn row_given(&mut self, child: &ChildId, giver: &NodeRef, to: NodeRef, seq: u64) {
+    pub(super) fn row_given(&mut self, child: Slot, giver: &NodeRef, to: NodeRef, seq: u64) {
         let known = if to == self.me {
             self.log.seq
         } else {
@@ -123,9 +172,7 @@ impl Engine {
             }
         };
         let is_member = to == self.me || self.membership.peers.contains_key(&to);
-        let Some(entry) = self.registry.get_mut(child) else {
-            return;
-        };
+        let entry = &mut self.children[child].entry;
         if known >= seq {
             entry.holders.retain(|holder| holder.node != *giver);
             return;
@@ -134,8 +181,8 @@ impl Engine {
             return;
         };
         if is_member {
-            holder.gone_after = Some((to.clone(), seq));
-            self.log.awaited.entry(to).or_default().insert((seq, child.clone(), giver.clone()));
+            holder.gone_after = Some(Box::new((to.clone(), seq)));
+            self.log.awaited.entry(to).or_default().insert((seq, child, giver.clone()));
         } else {
             holder.node = to;
             holder.is_departed = true;
@@ -143,30 +190,26 @@ impl Engine {
     }
 
     /// A member's log is known up to `known`: what was given to it is told by its own rows now.
-    fn settle_given(&mut self, node: &NodeRef, known: u64) {
+    pub(super) fn settle_given(&mut self, node: &NodeRef, known: u64) {
         let Some(awaited) = self.log.awaited.get_mut(node) else {
             return;
         };
-        while let Some((seq, child, giver)) = awaited.first().cloned() {
-            if seq > known {
-                break;
-            }
-            awaited.pop_first();
-            if let Some(entry) = self.registry.get_mut(&child) {
-                entry.holders.retain(|holder| holder.node != giver || holder.gone_after != Some((node.clone(), seq)));
-            }
-            self.changed.insert(child.clone());
-            self.dirty.insert(child);
+        while awaited.first().is_some_and(|(seq, ..)| *seq <= known) {
+            let Some((seq, child, giver)) = awaited.pop_first() else {
+                return;
+            };
+            let is_settled = |holder: &Holder| holder.node == giver && holder.is_given(node, Some(seq));
+            self.children[child].entry.holders.retain(|holder| !is_settled(holder));
+            self.children.mark_changed(child);
+            self.children.mark_dirty(child);
         }
     }
 
     /// A node that was given children is gone before it said so: the givers' rows are its last word.
     pub(super) fn depart_given(&mut self, node: &NodeRef) {
         for (_, child, giver) in self.log.awaited.remove(node).unwrap_or_default() {
-            if let Some(entry) = self.registry.get_mut(&child)
-                && let Some(holder) = entry.holder_mut(&giver)
-                && holder.gone_after.as_ref().is_some_and(|(to, _)| to == node)
-            {
+            let holder = self.children[child].entry.holder_mut(&giver);
+            if let Some(holder) = holder.filter(|holder| holder.is_given(node, None)) {
                 holder.node = node.clone();
                 holder.gone_after = None;
                 holder.is_departed = true;
@@ -175,11 +218,10 @@ impl Engine {
     }
 
     /// A row of ours or of a member is new or changed.
-    fn row_seen(&mut self, child: &ChildId, row: &InstanceRow) {
-        let entry = self.registry.entry(child);
+    pub(super) fn row_seen(&mut self, child: Slot, row: &InstanceRow) {
+        let entry = &mut self.children[child].entry;
         entry.seen_epoch = entry.seen_epoch.max(row.token.epoch);
         if row.stage == Stage::Active {
-            let entry = self.registry.entry(child);
             entry.holders.retain(|holder| !holder.is_departed || holder.row.token.epoch >= row.token.epoch);
             if let Some(lost) = row.lost.clone() {
                 self.tell_loss(child, &lost);
@@ -188,9 +230,9 @@ impl Engine {
         self.row_changed(child);
     }
 
-    pub(super) fn row_changed(&mut self, child: &ChildId) {
-        self.changed.insert(child.clone());
-        self.dirty.insert(child.clone());
+    pub(super) fn row_changed(&mut self, child: Slot) {
+        self.children.mark_changed(child);
+        self.children.mark_dirty(child);
         self.wake_messages(child);
     }
 
@@ -204,7 +246,9 @@ impl Engine {
             .filter(|(_, peer)| peer.is_member() && peer.sent_seq < seq)
             .map(|(node, peer)| (node.clone(), peer.sent_seq))
             .collect();
-        let mut suffix: Option<(u64, Vec<Message>)> = None;
+        self.log.tidy(&self.children);
+        // Encoded once for all who are equally far.
+        let mut suffix: Option<(u64, Vec<Vec<u8>>)> = None;
         for (node, from) in behind {
             if let Some(peer) = self.membership.peers.get_mut(&node) {
                 peer.sent_seq = seq;
@@ -219,54 +263,51 @@ impl Engine {
             for message in suffix.iter().flat_map(|(_, messages)| messages) {
                 // The borrow of `suffix` is ours; `send` needs the peers only.
                 if let Some(peer) = self.membership.peers.get_mut(&node) {
-                    peer.outboxes[Lane::Ctl as usize].push(Lane::Ctl, message);
+                    peer.outboxes[Lane::Ctl as usize].push_encoded(Lane::Ctl, message);
                 }
             }
         }
+        self.log.told = seq;
     }
 
-    fn suffix(&self, from: u64) -> Vec<Message> {
+    fn suffix(&self, from: u64) -> Vec<Vec<u8>> {
         let mut messages = Vec::new();
         let mut entries = Vec::new();
         let mut after = from;
-        for (seq, item) in self.log.journal.range(from + 1..) {
+        for item in self.log.after(from) {
             entries.extend(self.entry_of(item));
             if entries.len() >= CHUNK {
-                messages.push(Message::Delta { from: after, to: *seq, entries: std::mem::take(&mut entries) });
-                after = *seq;
+                let message = Message::Delta { from: after, to: item.seq, entries: std::mem::take(&mut entries) };
+                messages.extend(encode(&message));
+                after = item.seq;
             }
         }
         if after < self.log.seq {
-            messages.push(Message::Delta { from: after, to: self.log.seq, entries });
+            messages.extend(encode(&Message::Delta { from: after, to: self.log.seq, entries }));
         }
         messages
     }
 
+    /// What an item tells; nothing where it is superseded.
     fn entry_of(&self, item: &Item) -> Option<LogEntry> {
-        match item {
-            Item::Row(child) => {
-                let entry = self.registry.get(child.as_str())?;
-                let holder = entry.holders.iter().find(|holder| holder.node == self.me)?;
-                Some(LogEntry::Row(child.clone(), holder.row.clone()))
-            }
-            Item::Wanted(child) => {
-                let entry = self.registry.get(child.as_str())?;
-                let is_ours = entry.author.as_ref() == Some(&self.me);
-                let wanted = entry.wanted.clone().filter(|_| is_ours)?;
-                Some(LogEntry::Wanted(child.clone(), wanted))
-            }
-            Item::Gone(child, given) => Some(LogEntry::Gone(child.clone(), given.as_deref().cloned())),
+        let Record { id, entry, .. } = &self.children[item.child];
+        if item.kind == Kind::Gone {
+            return item.tells_row(entry).then(|| LogEntry::Gone(id.clone(), entry.given.as_deref().cloned()));
+        }
+        let holder = entry.holders.iter().find(|holder| holder.node == self.me);
+        let row = holder.filter(|_| item.tells_row(entry)).map(|holder| holder.row.clone());
+        let is_told = item.tells_wanted(entry) && entry.author.as_ref() == Some(&self.me);
+        match (entry.wanted.clone().filter(|_| is_told), row) {
+            (Some(wanted), Some(row)) => Some(LogEntry::Begun(wanted, row)),
+            (Some(wanted), None) => Some(LogEntry::Wanted(id.clone(), wanted)),
+            (None, Some(row)) => Some(LogEntry::Row(id.clone(), row)),
+            (None, None) => None,
         }
     }
 
     fn send_snapshot(&mut self, to: &NodeRef) {
-        let entries: Vec<LogEntry> = self
-            .log
-            .journal
-            .values()
-            .filter(|item| !matches!(item, Item::Gone(..)))
-            .filter_map(|item| self.entry_of(item))
-            .collect();
+        let items = self.log.journal.iter().filter(|item| item.kind != Kind::Gone);
+        let entries: Vec<LogEntry> = items.filter_map(|item| self.entry_of(item)).collect();
         let pieces = u32::try_from(entries.len().div_ceil(CHUNK).max(1)).unwrap_or(MAX_PIECES);
         let seq = self.log.seq;
         let mut entries = entries.into_iter();
@@ -281,139 +322,6 @@ impl Engine {
         if let Some(peer) = self.membership.peers.get_mut(from) {
             peer.sent_seq = seq.min(self.log.seq);
         }
-    }
-
-    pub(super) fn delta_received(&mut self, from: &NodeRef, after: u64, to: u64, entries: Vec<LogEntry>) {
-        let Some(peer) = self.membership.peers.get_mut(from) else {
-            return;
-        };
-        peer.owes_ack = true;
-        if to <= peer.known_seq {
-            return;
-        }
-        if after > peer.known_seq {
-            self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + PULL_AFTER / 4);
-            return;
-        }
-        for entry in entries {
-            self.apply_entry(from, entry);
-        }
-        self.log_known(from, to);
-    }
-
-    fn apply_entry(&mut self, from: &NodeRef, entry: LogEntry) {
-        match entry {
-            LogEntry::Wanted(child, wanted) => self.learn_wanted(&child, from, wanted),
-            LogEntry::Row(child, row) => {
-                self.note_epoch(row.token.epoch);
-                let entry = self.registry.entry(&child);
-                let was_quarantined = entry.holders.iter().any(|holder| holder.row.stage == Stage::Quarantined);
-                let change = match entry.holder_mut(from) {
-                    Some(holder) => {
-                        let before = std::mem::replace(&mut holder.row, row.clone());
-                        holder.is_departed = false;
-                        holder.gone_after = None;
-                        (before.token != row.token && before.stage == Stage::Active)
-                            .then_some(HookName::ChildProcessPidUpdated)
-                    }
-                    None => {
-                        let (node, row) = (from.clone(), row.clone());
-                        entry.add_holder(Holder { node, row, is_departed: false, gone_after: None });
-                        None
-                    }
-                };
-                self.tell_row(&child, from, &row, change);
-                if row.stage == Stage::Quarantined && !was_quarantined {
-                    self.tell_quarantine(&child, from, row.restarts);
-                }
-                self.row_seen(&child, &row);
-            }
-            LogEntry::Gone(child, given) => {
-                match given {
-                    Some((to, seq)) => self.row_given(&child, from, to, seq),
-                    None => {
-                        if let Some(entry) = self.registry.get_mut(&child) {
-                            entry.holders.retain(|holder| holder.node != *from);
-                        }
-                    }
-                }
-                self.fire(
-                    HookName::RegistryPidRemoved,
-                    || json!({"child_id": child, "instances": [{"node": from.name}]}),
-                );
-                self.row_changed(&child);
-            }
-        }
-    }
-
-    fn log_known(&mut self, from: &NodeRef, seq: u64) {
-        if let Some(peer) = self.membership.peers.get_mut(from) {
-            peer.known_seq = seq;
-            if peer.status.as_ref().is_some_and(|status| seq >= status.seq) {
-                self.timers.disarm(&TimerKey::Pull(from.clone()));
-            }
-        }
-        self.settle_given(from, seq);
-        self.log_advanced(from, seq);
-        self.check_settled();
-    }
-
-    pub(super) fn snapshot_received(
-        &mut self,
-        from: &NodeRef,
-        seq: u64,
-        piece: u32,
-        pieces: u32,
-        entries: Vec<LogEntry>,
-    ) {
-        let Some(peer) = self.membership.peers.get_mut(from) else {
-            return;
-        };
-        peer.owes_ack = true;
-        if seq <= peer.known_seq || piece >= pieces || pieces > MAX_PIECES {
-            return;
-        }
-        let partial = peer
-            .snapshot
-            .take()
-            .filter(|partial| partial.seq >= seq)
-            .unwrap_or(PartialSnapshot { seq, pieces: BTreeMap::new() });
-        let partial = peer.snapshot.insert(partial);
-        if partial.seq != seq {
-            return;
-        }
-        partial.pieces.insert(piece, entries);
-        if partial.pieces.len() < pieces as usize {
-            return;
-        }
-        let pieces = peer.snapshot.take().map(|partial| partial.pieces).unwrap_or_default();
-        let mut told = BTreeSet::new();
-        for entry in pieces.into_values().flatten() {
-            if let LogEntry::Row(child, _) = &entry {
-                told.insert(child.clone());
-            }
-            self.apply_entry(from, entry);
-        }
-        let untold: Vec<ChildId> = self
-            .registry
-            .iter()
-            .filter(|(child, entry)| !told.contains(*child) && entry.holders.iter().any(|holder| holder.node == *from))
-            .map(|(child, _)| child.clone())
-            .collect();
-        for child in untold {
-            self.apply_entry(from, LogEntry::Gone(child, None));
-        }
-        self.log_known(from, seq);
-    }
-
-    /// Asks for what is missing of a member's log.
-    pub(super) fn pull_log(&mut self, node: &NodeRef) {
-        let Some(peer) = self.membership.member(node) else {
-            return;
-        };
-        let known = peer.known_seq;
-        self.send_ctl(node, &Message::PullLog(known));
-        self.timers.arm(TimerKey::Pull(node.clone()), self.now + PULL_AFTER * 3);
     }
 
     /// Acknowledges the deltas of this turn, once per member.
@@ -443,17 +351,17 @@ impl Engine {
         let members = self.membership.peers.values().filter(|peer| peer.is_member());
         let acked = members.map(|peer| peer.acked_seq).min().unwrap_or(self.log.seq);
         for _ in 0..COMPACTED_PER_TURN {
-            let Some(seq) = self.log.gone.first().copied().filter(|&seq| seq <= acked) else {
+            let Some(&(seq, child)) = self.log.gone.front().filter(|(seq, _)| *seq <= acked) else {
                 return;
             };
-            self.log.gone.remove(&seq);
-            if let Some(Item::Gone(child, _)) = self.log.journal.remove(&seq)
-                && let Some(entry) = self.registry.get_mut(&child)
-                && entry.own_row_seq == seq
-            {
+            self.log.gone.pop_front();
+            let entry = &mut self.children[child].entry;
+            if entry.own_row_seq == seq {
                 entry.own_row_seq = 0;
+                entry.given = None;
+                self.log.floor = seq;
+                self.children.mark_changed(child);
             }
-            self.log.floor = seq;
         }
     }
 }

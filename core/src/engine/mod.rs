@@ -1,21 +1,24 @@
 //! The pure hub: `handle(now, Input) → Effects` (A1).
 //!
-//! Each file owns one kind of state and the transitions on it: `membership` and `views` who is there, `registry` and
-//! `log` what is wanted and observed, `reconcile` the one place that compares the two and acts (A3), `local`,
+//! Each file owns one kind of state and the transitions on it: `membership` and `views` who is there, `children` the
+//! table of all children, `registry` and `log` what is wanted and observed, `reconcile` the one place that compares the two and acts (A3), `local`,
 //! `supervisor` and `ending` the instances of this node, `outgoing`, `incoming` and `conflict` the handover machine,
 //! `starts`, `stops` and `routing` what users ask for.
 
 mod arbiter;
 mod calls;
+mod children;
 mod conflict;
 mod delivery;
 mod drain;
 mod ending;
+mod frames;
 mod giving_up;
 mod hash;
 mod hooks;
 mod incoming;
 mod io;
+mod learn;
 mod local;
 mod log;
 mod membership;
@@ -36,8 +39,7 @@ mod views;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 
 pub use io::{
     Command, Effect, HubStatus, IfExists, Input, Lane, MessageCommand, OnFailure, Outcome, PlanChange, Recipient,
@@ -47,13 +49,14 @@ pub use setup::{Counters, EngineSetup};
 
 use crate::error::{Error, ErrorKind};
 use crate::host::call::KindInfo;
-use crate::ids::{CallNumber, ChildId, Epoch, HubId, InstanceId, KindName, NodeRef, RequestId, Token};
+use crate::ids::{ChildId, Epoch, HubId, InstanceId, KindName, NodeRef, RequestId, Token};
 use crate::observe::HookName;
 use crate::strategy::{Placements, Strategies};
 use crate::time::Timestamp;
-use crate::wire::{Header, MemberInfo, Message, RequestKey, open};
+use crate::wire::{MemberInfo, RequestKey};
+use children::{Children, Slot};
 use hash::FixedHash;
-use local::{Local, Phase};
+use local::Phase;
 use membership::Membership;
 use registry::Registry;
 use setup::Settings;
@@ -77,28 +80,25 @@ pub struct Engine {
     membership: Membership,
     info: MemberInfo,
     kinds: BTreeMap<KindName, KindInfo>,
+    children: Children,
     registry: Registry,
     log: log::OwnLog,
     placements: Placements,
 
-    locals: IndexMap<ChildId, Local, FixedHash>,
-    instances: IndexMap<InstanceId, ChildId, FixedHash>,
+    instances: IndexMap<InstanceId, Slot, FixedHash>,
     endings: ending::Endings,
-    calls: IndexMap<CallNumber, calls::OpenCall, FixedHash>,
+    calls: calls::Calls,
     /// Moves that may never become active here: see `incoming`.
     refused_moves: IndexMap<ChildId, (Token, Timestamp), FixedHash>,
     moves: reconcile::Moves,
 
     requests: BTreeMap<u64, requests::Request>,
     arbiter: arbiter::Arbiter,
-    stop_waiters: IndexMap<ChildId, stops::StopWaiters, FixedHash>,
     router: routing::Router,
 
     timers: Timers,
-    dirty: IndexSet<ChildId, FixedHash>,
-    /// The next registry index of a pass over all children, downwards.
+    /// The next slot of a pass over all children, downwards.
     sweep: Option<usize>,
-    changed: IndexSet<ChildId, FixedHash>,
     hooks: hooks::HookState,
     drain: Option<drain::Drain>,
     status: HubStatus,
@@ -118,7 +118,7 @@ struct Numbers {
     frame: u64,
 }
 
-/// Entries that maps which are mostly empty keep room for.
+/// Entries that lists which are mostly empty keep room for.
 const KEPT_CAPACITY: usize = 4096;
 /// Children reconciled in one turn.
 const RECONCILE_LIMIT: usize = 1024;
@@ -141,7 +141,8 @@ impl Engine {
         }
         self.now = self.now.max(now);
         std::mem::swap(&mut self.effects, effects);
-        if self.timers.next() != Timestamp::NEVER && now.since(self.timers.next()) > self.settings.stall {
+        let due = self.next_due();
+        if due != Timestamp::NEVER && now.since(due) > self.settings.stall {
             self.stalled();
         }
         match input {
@@ -164,7 +165,7 @@ impl Engine {
         self.now = self.now.max(now);
         std::mem::swap(&mut self.effects, effects);
         if !self.is_ended {
-            self.send_start_answers();
+            self.send_answers();
             self.send_log();
             self.send_acks();
         }
@@ -178,27 +179,27 @@ impl Engine {
 
     /// Gives back what a start, stop or move of many children at once needed.
     fn shrink(&mut self) {
-        if self.calls.is_empty() && self.calls.capacity() > KEPT_CAPACITY {
-            self.calls.shrink_to(KEPT_CAPACITY);
-            self.timers.shrink_to(KEPT_CAPACITY);
-        }
-        if self.dirty.is_empty() && self.dirty.capacity() > KEPT_CAPACITY {
-            self.dirty.shrink_to(KEPT_CAPACITY);
-        }
+        self.calls.shrink();
+        self.timers.shrink();
+        self.children.shrink();
     }
 
     /// When [`Input::Tick`] is wanted next; [`Timestamp::NEVER`] when nothing is pending.
     #[must_use]
     pub fn next_deadline(&self) -> Timestamp {
-        if self.is_ended { Timestamp::NEVER } else { self.timers.next() }
+        if self.is_ended { Timestamp::NEVER } else { self.next_due() }
+    }
+
+    fn next_due(&self) -> Timestamp {
+        self.timers.next().min(self.calls.next())
     }
 
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters {
-            children: self.locals.len() as u64,
-            registry_rows: self.registry.len() as u64,
+            children: self.children.local_count() as u64,
+            registry_rows: self.children.len() as u64,
             open_moves: self.moves.open as u64,
             ..self.counters
         }
@@ -213,16 +214,18 @@ impl Engine {
     }
 
     fn run_timers(&mut self) {
+        while let Some(number) = self.calls.pop_due(self.now) {
+            self.host_call_late(number);
+        }
         while let Some(key) = self.timers.pop_due(self.now) {
             match key {
                 TimerKey::Reconcile => {}
                 TimerKey::ViewChange => self.apply_view(),
                 TimerKey::Status => self.heartbeat(),
                 TimerKey::Sync => self.compare_wanted(),
-                TimerKey::HostCall(number) => self.host_call_late(number),
-                TimerKey::Move(child) => self.move_step_late(&child),
-                TimerKey::MoveBudget(child) => self.move_budget_over(&child),
-                TimerKey::MoveAgain(child) | TimerKey::Restart(child) => self.wake(&child),
+                TimerKey::Move(child) => self.move_step_late(child),
+                TimerKey::MoveBudget(child) => self.move_budget_over(child),
+                TimerKey::MoveAgain(child) | TimerKey::Restart(child) => self.wake(child),
                 TimerKey::Ending(instance) => self.ending_late(instance),
                 TimerKey::RequestRetry(request) => self.request_retry(request),
                 TimerKey::RequestEnd(request) => self.request_end(request),
@@ -275,152 +278,6 @@ impl Engine {
         self.effects.push(Effect::Reply(request, result));
     }
 
-    fn frame(&mut self, from: &NodeRef, frame: &Bytes) {
-        self.counters.frames_in += 1;
-        let Ok((header, body)) = open(frame) else {
-            self.counters.bad_frames += 1;
-            return;
-        };
-        let Some(peer) = self.membership.peers.get_mut(from) else {
-            return;
-        };
-        let is_known_start = peer.started_ms == header.from_start;
-        if is_known_start {
-            peer.open_from = peer.open_from.max(header.open_from);
-        }
-        let open_from = peer.open_from;
-        let is_for_us = header.to_start == self.wall_ms;
-        if peer.started_ms != 0 && !is_known_start && header.from_start < peer.started_ms {
-            return;
-        }
-        let messages = if is_known_start {
-            peer.inbox.accept(header, &body)
-        } else {
-            // A hub that was started again, or one not met yet: only its status counts.
-            crate::wire::Inbox::default().accept(header, &body)
-        };
-        let Ok(messages) = messages else {
-            self.counters.bad_frames += 1;
-            return;
-        };
-        for message in messages {
-            if self.is_ended {
-                return;
-            }
-            if let Message::Status(status) = message {
-                self.status_received(from, header, *status);
-                continue;
-            }
-            let is_overtaken = if let Message::Start { request, .. } | Message::Stop { request, .. } = &message {
-                // Late on its way: the asker has had its answer, whatever it was.
-                let is_answered = request.request < FIRST_OWN_REQUEST && request.request < open_from;
-                // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
-                is_answered || header.to_generation < self.membership.generation
-            } else {
-                false
-            };
-            if is_known_start && is_for_us && !is_overtaken {
-                self.message(from, message);
-            }
-        }
-    }
-
-    fn message(&mut self, from: &NodeRef, message: Message) {
-        match message {
-            Message::Status(_) => {}
-            Message::Delta { from: after, to, entries } => self.delta_received(from, after, to, entries),
-            Message::DeltaAck(seq) => self.ack_received(from, seq),
-            Message::PullLog(seq) => self.pull_received(from, seq),
-            Message::Snapshot { seq, piece, pieces, entries } => {
-                self.snapshot_received(from, seq, piece, pieces, entries);
-            }
-            Message::PullDeparted(node) => self.pull_departed_received(from, &node),
-            Message::Departed { node, seq, rows } => self.departed_received(&node, seq, rows),
-            Message::WantedBuckets(buckets) => self.buckets_received(from, &buckets),
-            Message::WantedPush { buckets, entries, wants_answer } => {
-                self.wanted_received(from, &buckets, entries, wants_answer);
-            }
-            Message::Start { request, view_hash, left_ms, return_existing, specs } => {
-                self.start_received(from, request, view_hash, left_ms, return_existing, specs);
-            }
-            Message::Started(request, answers) => self.started_received(from, request, answers),
-            Message::Stop { request, undoes, view_hash, ids } => {
-                self.stop_received(from, request, undoes, view_hash, ids);
-            }
-            Message::Stopped(request, answers) => self.stopped_received(from, request, answers),
-            Message::Prepare { child, token, view_hash, version, is_hot } => {
-                self.prepare_received(from, &child, token, view_hash, version, is_hot);
-            }
-            Message::Prepared(child, token) => self.prepared_received(from, &child, token),
-            Message::Refused { child, token, is_transient, why } => {
-                self.refused_received(from, &child, token, is_transient, &why);
-            }
-            Message::State { child, token, state, hash } => self.state_received(from, &child, token, state, hash),
-            Message::Ready { child, token, hash } => self.ready_received(from, &child, token, hash),
-            Message::Commit { child, token, held, lost } => self.commit_received(from, &child, token, held, lost),
-            Message::Activated { child, token, seq } => self.activated_received(from, &child, token, seq),
-            Message::Abort(child, token) => self.abort_received(from, &child, token),
-            Message::Aborted(child, token) => self.aborted_received(&child, token),
-            Message::Conflict { child, loser, winner, state } => {
-                self.conflict_received(from, &child, loser, winner, state);
-            }
-            Message::ConflictSeen(child, loser, is_seen) => self.conflict_seen(from, &child, loser, is_seen),
-            Message::Call { child, held } => self.call_received(child, held),
-            Message::Reply(id, result) => self.reply_received(id, result.map_err(|error| *error)),
-            Message::Accepted(id) => self.accepted_received(id),
-            Message::Bounce(id, hint) => self.bounce_received(from, id, hint),
-            Message::Rerouted(id, to) => self.rerouted_received(from, id, to),
-            Message::Query(id, child) => self.query_received(from, id, &child),
-            Message::QueryAnswer(id, is_wanted) => self.query_answered(from, id, is_wanted),
-            Message::WhichChildren(request) => self.which_children_received(from, request),
-            Message::Children(request, children) => self.children_received(from, request, children),
-            Message::AcknowledgeLoss(child) => self.clear_loss(&child),
-            Message::Leave => self.leave_received(from),
-            Message::LeaveAck => self.leave_acked(from),
-            Message::StrategyMismatch(why) => self.strategy_refused(from, why),
-        }
-    }
-
-    /// Queues a message to a member.
-    fn send(&mut self, to: &NodeRef, lane: Lane, message: &Message) {
-        if let Some(peer) = self.membership.peers.get_mut(to) {
-            peer.outboxes[lane as usize].push(lane, message);
-        }
-    }
-
-    fn send_ctl(&mut self, to: &NodeRef, message: &Message) {
-        self.send(to, Lane::Ctl, message);
-    }
-
-    fn send_frames(&mut self) {
-        let open_from = self.open_from();
-        for (node, peer) in &mut self.membership.peers {
-            for lane in [Lane::Ctl, Lane::Bulk] {
-                let outbox = &mut peer.outboxes[lane as usize];
-                if outbox.is_empty() {
-                    continue;
-                }
-                let header = Header {
-                    number: self.numbers.frame,
-                    from_start: self.wall_ms,
-                    to_start: peer.started_ms,
-                    open_from,
-                    to_generation: peer.status.as_ref().map_or(0, |status| status.generation),
-                };
-                let effects = &mut self.effects;
-                self.numbers.frame = outbox.take(lane, header, |frame| {
-                    effects.push(Effect::Send { to: node.clone(), lane, frame });
-                });
-            }
-        }
-    }
-
-    /// The oldest open request of the users.
-    fn open_from(&self) -> u64 {
-        let first = self.requests.keys().next().copied().filter(|id| *id < FIRST_OWN_REQUEST);
-        first.unwrap_or(self.numbers.api_request + 1)
-    }
-
     fn next_transfer(&mut self) -> u64 {
         self.numbers.transfer += 1;
         self.numbers.transfer
@@ -447,10 +304,11 @@ impl Engine {
     }
 
     /// An epoch above every one known for the child (R4).
-    fn next_epoch(&self, child: &ChildId) -> Epoch {
-        let known = self.registry.get(child.as_str()).map(registry::Entry::highest_epoch).unwrap_or_default();
-        let used = self.locals.get(child).map(|local| local.highest_epoch).unwrap_or_default();
-        let refused = self.refused_moves.get(child).map(|(token, _)| token.epoch).unwrap_or_default();
+    fn next_epoch(&self, child: Slot) -> Epoch {
+        let record = &self.children[child];
+        let known = record.entry.highest_epoch();
+        let used = record.local().map(|local| local.highest_epoch).unwrap_or_default();
+        let refused = self.refused_moves.get(&record.id).map(|(token, _)| token.epoch).unwrap_or_default();
         // A tombstone that remembered the epoch may be forgotten by now: time stands in for it.
         let term = self.term.max(self.unix_ms() / 1000);
         Epoch((known.max(used).max(refused).0 + 1).max(term << setup::TERM_SHIFT))
@@ -465,9 +323,20 @@ impl Engine {
         self.hooks.fire(&mut self.effects, name, payload);
     }
 
+    /// The id of a child, for a message.
+    fn id(&self, child: Slot) -> ChildId {
+        self.children[child].id.clone()
+    }
+
+    /// Fires a hook about a child.
+    fn fire_of(&mut self, name: HookName, child: Slot, payload: impl FnOnce(&ChildId) -> serde_json::Value) {
+        let id = &self.children[child].id;
+        self.hooks.fire(&mut self.effects, name, || payload(id));
+    }
+
     /// Fences the hub when a count of ours does not add up: it would decide wrongly from then on (R20).
     fn check_invariants(&mut self) {
-        let moving = self.locals.values().filter(|local| matches!(local.phase, Phase::Outgoing(_))).count();
+        let moving = self.children.locals().filter(|(_, local)| matches!(local.phase, Phase::Outgoing(_))).count();
         if moving != self.moves.open {
             self.is_ended = true;
             let what = format!("{} moves are counted as open, {moving} are", self.moves.open);
@@ -475,13 +344,9 @@ impl Engine {
         }
     }
 
-    fn mark_dirty(&mut self, child: &ChildId) {
-        self.dirty.insert(child.clone());
-    }
-
-    fn wake(&mut self, child: &ChildId) {
+    fn wake(&mut self, child: Slot) {
         self.restart_if_due(child);
-        self.mark_dirty(child);
+        self.children.mark_dirty(child);
     }
 }
 

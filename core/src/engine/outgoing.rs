@@ -10,12 +10,13 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::calls::{Purpose, split};
+use super::children::Slot;
 use super::ending::After;
 use super::hooks::MovedState;
 use super::local::Phase;
 use super::{Engine, Lane, TimerKey};
 use crate::host::call::{HandoverTarget, HostAnswer, HostRequest, StopReason};
-use crate::ids::{ChildId, NodeRef, Token};
+use crate::ids::{NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::Payload;
 use crate::strategy::MovePlan;
@@ -91,8 +92,8 @@ impl Outgoing {
 }
 
 impl Engine {
-    pub(super) fn outgoing(&mut self, child: &ChildId) -> Option<&mut Outgoing> {
-        match &mut self.locals.get_mut(child)?.phase {
+    pub(super) fn outgoing(&mut self, child: Slot) -> Option<&mut Outgoing> {
+        match &mut self.children.local_mut(child)?.phase {
             Phase::Outgoing(outgoing) => Some(outgoing),
             Phase::Starting { .. }
             | Phase::Active
@@ -104,20 +105,20 @@ impl Engine {
     }
 
     /// The move under this token.
-    pub(super) fn outgoing_with(&mut self, child: &ChildId, token: Token) -> Option<&mut Outgoing> {
+    pub(super) fn outgoing_with(&mut self, child: Slot, token: Token) -> Option<&mut Outgoing> {
         self.outgoing(child).filter(|outgoing| outgoing.token == token)
     }
 
     /// Begins to move a child to its owner.
-    pub(super) fn begin_move(&mut self, child: &ChildId, to: &NodeRef) {
+    pub(super) fn begin_move(&mut self, child: Slot, to: &NodeRef) {
         let epoch = self.next_epoch(child);
         let transfer = self.next_transfer();
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let (has_instance, snapshot) = match &mut local.phase {
             Phase::Active => (true, None),
-            Phase::Resting { restore } => (false, restore.take()),
+            Phase::Resting { restore } => (false, restore.take().map(|state| *state)),
             Phase::Starting { .. }
             | Phase::Quarantined { .. }
             | Phase::Outgoing(_)
@@ -141,17 +142,17 @@ impl Engine {
             held: Vec::new(),
             why_aborted: String::new(),
         }));
-        self.timers.disarm(&TimerKey::Restart(child.clone()));
+        self.timers.disarm(&TimerKey::Restart(child));
         self.counters.handovers_started += 1;
         self.moves.open += 1;
-        self.timers.arm(TimerKey::MoveBudget(child.clone()), self.now + self.settings.move_budget);
+        self.timers.arm(TimerKey::MoveBudget(child), self.now + self.settings.move_budget);
         self.timers.arm_earlier(TimerKey::DeadlockRecovery, self.now + self.settings.deadlock_recovery);
         self.send_step(child);
     }
 
     /// Begins to give the state of an instance that lost after a heal to the winner.
-    pub(super) fn begin_conflict(&mut self, child: &ChildId, winner: &NodeRef, token: Token) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn begin_conflict(&mut self, child: Slot, winner: &NodeRef, token: Token) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let plan = conflict_plan(local.has_state);
@@ -168,25 +169,28 @@ impl Engine {
             why_aborted: String::new(),
         }));
         self.moves.open += 1;
-        self.timers.arm(TimerKey::MoveBudget(child.clone()), self.now + self.settings.move_budget);
+        self.timers.arm(TimerKey::MoveBudget(child), self.now + self.settings.move_budget);
         self.freeze(child);
     }
 
     /// Sends the message of the present step, again if need be.
-    pub(super) fn send_step(&mut self, child: &ChildId) {
+    pub(super) fn send_step(&mut self, child: Slot) {
         let (view_hash, now) = (self.membership.view.hash, self.now);
-        let version = self.registry.get(child.as_str()).map(super::registry::Entry::version).unwrap_or_default();
-        let lost = self.locals.get(child).and_then(|local| local.lost.clone());
-        let own_token = self.locals.get(child).map(|local| local.token).unwrap_or_default();
+        let version = self.children[child].entry.version();
+        let id = self.id(child);
+        let lost = self.children.local(child).and_then(|local| local.lost.clone());
+        let own_token = self.children.local(child).map(|local| local.token).unwrap_or_default();
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
-        let (to, token, child) = (outgoing.to.clone(), outgoing.token, child.clone());
-        let key = TimerKey::Move(child.clone());
+        let (to, token) = (outgoing.to.clone(), outgoing.token);
+        let key = TimerKey::Move(child);
         let mut again = STEP_AGAIN;
         let mut lane = Lane::Ctl;
         let message = match (&outgoing.step, outgoing.aim) {
-            (Step::Preparing, _) => Message::Prepare { child, token, view_hash, version, is_hot: outgoing.plan.hot },
+            (Step::Preparing, _) => {
+                Message::Prepare { child: id, token, view_hash, version, is_hot: outgoing.plan.hot }
+            }
             (Step::Transferring, aim) => {
                 outgoing.sent_at = now;
                 let state = outgoing.snapshot.clone();
@@ -199,13 +203,13 @@ impl Engine {
                 match aim {
                     Aim::Move => {
                         let hash = hash_of(state.as_ref());
-                        Message::State { child, token, state, hash }
+                        Message::State { child: id, token, state, hash }
                     }
-                    Aim::Conflict => Message::Conflict { child, loser: own_token, winner: token, state },
+                    Aim::Conflict => Message::Conflict { child: id, loser: own_token, winner: token, state },
                 }
             }
-            (Step::Committed, _) => Message::Commit { child, token, held: outgoing.held.clone(), lost },
-            (Step::Aborting { .. }, _) => Message::Abort(child, token),
+            (Step::Committed, _) => Message::Commit { child: id, token, held: outgoing.held.clone(), lost },
+            (Step::Aborting { .. }, _) => Message::Abort(id, token),
             (Step::Freezing | Step::Snapshotting | Step::ColdStopping, _) => return,
         };
         self.send(&to, lane, &message);
@@ -213,7 +217,7 @@ impl Engine {
     }
 
     /// A step's time is over: at the giving end it is sent again or given up, at the receiving end see `incoming`.
-    pub(super) fn move_step_late(&mut self, child: &ChildId) {
+    pub(super) fn move_step_late(&mut self, child: Slot) {
         let now = self.now;
         let Some(outgoing) = self.outgoing(child) else {
             return self.incoming_late(child);
@@ -230,7 +234,7 @@ impl Engine {
     }
 
     /// H3: the target is ready to receive.
-    pub(super) fn prepared_received(&mut self, from: &NodeRef, child: &ChildId, token: Token) {
+    pub(super) fn prepared_received(&mut self, from: &NodeRef, child: Slot, token: Token) {
         // Without room the step is asked for again, and the target answers again.
         let has_room = self.moves.has_room();
         let Some(outgoing) = self.outgoing_with(child, token) else {
@@ -242,7 +246,7 @@ impl Engine {
         outgoing.step = Step::Freezing;
         if outgoing.plan.handover && outgoing.has_instance {
             let target = HandoverTarget::Node { node: from.name.clone(), epoch: token.epoch };
-            let is_free = self.locals.get(child).is_some_and(|local| local.call.is_none());
+            let is_free = self.children.local(child).is_some_and(|local| local.call.is_none());
             if is_free {
                 let limit = super::calls::SHORT_CALLBACK;
                 self.occupy(child, HostRequest::HandoverStart(target), limit, Purpose::Notice);
@@ -252,26 +256,26 @@ impl Engine {
     }
 
     /// R6: no further message; the body shall return.
-    fn freeze(&mut self, child: &ChildId) {
-        let Some(local) = self.locals.get(child) else {
+    fn freeze(&mut self, child: Slot) {
+        let Some(local) = self.children.local(child) else {
             return;
         };
         let (instance, has_body) = (local.instance, local.body.is_some());
         if has_body {
             self.tell_host(child, instance, HostRequest::CancelRun);
-            if let Some(local) = self.locals.get_mut(child) {
+            if let Some(local) = self.children.local_mut(child) {
                 local.is_body_cancelled = true;
             }
         }
         if let Some(wait) = self.outgoing(child).map(|outgoing| outgoing.plan.handover_data_wait) {
-            self.timers.arm(TimerKey::Move(child.clone()), self.now + wait);
+            self.timers.arm(TimerKey::Move(child), self.now + wait);
         }
         self.outgoing_progress(child);
     }
 
     /// Something the freeze waits for has ended.
-    pub(super) fn outgoing_progress(&mut self, child: &ChildId) {
-        let Some(local) = self.locals.get(child) else {
+    pub(super) fn outgoing_progress(&mut self, child: Slot) {
+        let Some(local) = self.children.local(child) else {
             return;
         };
         let is_busy = local.call.is_some() || local.body.is_some();
@@ -291,7 +295,7 @@ impl Engine {
     }
 
     /// `prepare_handover_state` ended.
-    pub(super) fn prepare_ended(&mut self, child: &ChildId, answer: HostAnswer) {
+    pub(super) fn prepare_ended(&mut self, child: Slot, answer: HostAnswer) {
         let Some(outgoing) = self.outgoing(child) else {
             return self.instance_free(child);
         };
@@ -311,8 +315,8 @@ impl Engine {
         }
     }
 
-    fn snapshot_taken(&mut self, child: &ChildId) {
-        self.timers.disarm(&TimerKey::Move(child.clone()));
+    fn snapshot_taken(&mut self, child: Slot) {
+        self.timers.disarm(&TimerKey::Move(child));
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
@@ -326,7 +330,7 @@ impl Engine {
     }
 
     /// Cold: the old instance is gone, its state may travel.
-    pub(super) fn cold_stopped(&mut self, child: &ChildId) {
+    pub(super) fn cold_stopped(&mut self, child: Slot) {
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
@@ -344,7 +348,7 @@ impl Engine {
     }
 
     /// H7 and H8: the target has the state; from here on it is the child.
-    pub(super) fn ready_received(&mut self, from: &NodeRef, child: &ChildId, token: Token, hash: u64) {
+    pub(super) fn ready_received(&mut self, from: &NodeRef, child: Slot, token: Token, hash: u64) {
         let Some(outgoing) = self.outgoing_with(child, token) else {
             return self.disown(from, child, token);
         };
@@ -354,7 +358,7 @@ impl Engine {
         let to = outgoing.to.clone();
         outgoing.step = Step::Committed;
         let now = self.now;
-        let inbox = self.locals.get_mut(child).map(|local| std::mem::take(&mut local.inbox)).unwrap_or_default();
+        let inbox = self.children.local_mut(child).map(|local| std::mem::take(&mut local.inbox)).unwrap_or_default();
         let held: Vec<HeldMessage> = inbox.into_iter().filter_map(|work| work.into_held(now)).collect();
         for message in &held {
             self.reroute(&message.origin.clone(), message.id, &to);
@@ -366,19 +370,16 @@ impl Engine {
     }
 
     /// A target asks about a move this node knows nothing of: it must not become active.
-    fn disown(&mut self, from: &NodeRef, child: &ChildId, token: Token) {
-        let is_past = self
-            .registry
-            .get(child.as_str())
-            .and_then(super::registry::Entry::active_holder)
-            .is_none_or(|holder| holder.row.token != token);
+    fn disown(&mut self, from: &NodeRef, child: Slot, token: Token) {
+        let holder = self.children[child].entry.active_holder();
+        let is_past = holder.is_none_or(|holder| holder.row.token != token);
         if is_past {
-            self.send_ctl(from, &Message::Abort(child.clone(), token));
+            self.send_ctl(from, &Message::Abort(self.id(child), token));
         }
     }
 
     /// H10: the target is the child.
-    pub(super) fn activated_received(&mut self, from: &NodeRef, child: &ChildId, token: Token, seq: u64) {
+    pub(super) fn activated_received(&mut self, from: &NodeRef, child: Slot, token: Token, seq: u64) {
         let Some(outgoing) = self.outgoing_with(child, token) else {
             return;
         };
@@ -388,7 +389,7 @@ impl Engine {
     }
 
     /// The child is the target's. The old instance goes.
-    pub(super) fn given(&mut self, child: &ChildId, seq: u64) {
+    pub(super) fn given(&mut self, child: Slot, seq: u64) {
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
@@ -397,7 +398,7 @@ impl Engine {
         // A target that went on in doubt never heard the commit: what waited here goes back to the senders.
         self.counters.handovers_done += 1;
         self.return_inbox(child, Some(&to));
-        let needs_state = self.locals.get(child).is_some_and(|local| local.has_state);
+        let needs_state = self.children.local(child).is_some_and(|local| local.has_state);
         if has_instance {
             // Without a delivered state the old instance lives on for a while, fenced and unlisted (R5).
             let retention = if has_state { Duration::ZERO } else { plan.retention };
@@ -405,16 +406,18 @@ impl Engine {
         }
         self.remove_local(child);
         self.drop_row(child, Some((to.clone(), seq)));
+        let id = self.id(child);
         let state = if has_state { MovedState::HandedOver } else { MovedState::None };
-        self.hooks.migrated.entry(to.name.clone()).or_default().push((child.clone(), state));
+        self.hooks.migrated.entry(to.name.clone()).or_default().push((id.clone(), state));
         let from = self.me.name.clone();
         if plan.handover {
-            self.fire(
+            self.fire_of(
                 HookName::HandoverConfirmed,
-                || serde_json::json!({"child_id": child, "from": from, "to": to.name}),
+                child,
+                |id| serde_json::json!({"child_id": id, "from": from, "to": to.name}),
             );
         }
-        self.moves.remember(child, self.now, &self.me.name, &to.name);
+        self.moves.remember(id, self.now, &self.me.name, &to.name);
         self.drain_moved(child, has_state || !needs_state);
         self.move_closed(child);
     }

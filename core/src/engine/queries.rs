@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::children::Slot;
 use super::io::PlanChange;
 use super::local::Phase;
 use super::membership::View;
 use super::outgoing::Step;
+use super::publish::row_of;
 use super::requests::Request;
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
@@ -66,14 +68,14 @@ impl Engine {
 
     fn local_children(&self) -> Vec<ChildId> {
         let mut children: Vec<ChildId> = self
-            .locals
-            .iter()
+            .children
+            .locals()
             .filter(|(_, local)| match &local.phase {
                 Phase::Active | Phase::Outgoing(_) | Phase::Resting { .. } => true,
                 Phase::Starting { is_first, .. } => !is_first,
                 Phase::Quarantined { .. } | Phase::Incoming(_) | Phase::Ending => false,
             })
-            .map(|(child, _)| child.clone())
+            .map(|(child, _)| self.id(child))
             .collect();
         children.sort();
         children
@@ -119,38 +121,41 @@ impl Engine {
         }
     }
 
-    pub(super) fn acknowledge_loss_request(&mut self, request: RequestId, child: &ChildId) {
-        let holder = self.registry.get(child.as_str()).and_then(super::registry::Entry::active_holder);
+    pub(super) fn acknowledge_loss_request(&mut self, request: RequestId, id: &ChildId) {
+        let child = self.children.intern(id);
+        let holder = self.children[child].entry.active_holder();
         let Some(node) = holder.map(|holder| holder.node.clone()) else {
             let error = Error::new(ErrorKind::NotFound, "acknowledge_loss", "no active instance is known")
-                .with_child(child.as_str());
+                .with_child(id.as_str());
             self.reply(request, Err(error));
             return;
         };
         if node == self.me {
             self.clear_loss(child);
         } else {
-            self.send_ctl(&node, &Message::AcknowledgeLoss(child.clone()));
+            self.send_ctl(&node, &Message::AcknowledgeLoss(id.clone()));
         }
         self.reply(request, Ok(Outcome::Done));
     }
 
-    pub(super) fn clear_loss(&mut self, child: &ChildId) {
-        if let Some(local) = self.locals.get_mut(child)
+    pub(super) fn clear_loss(&mut self, child: Slot) {
+        if let Some(local) = self.children.local_mut(child)
             && local.lost.take().is_some()
         {
             self.publish_local(child);
         }
     }
 
-    pub(super) fn where_request(&mut self, request: RequestId, child: &ChildId) {
-        let Some(entry) = self.registry.get(child.as_str()).filter(|entry| entry.is_wanted()) else {
-            let error = Error::new(ErrorKind::NotFound, "where", "no such child is wanted").with_child(child.as_str());
+    pub(super) fn where_request(&mut self, request: RequestId, id: &ChildId) {
+        let child = self.children.intern(id);
+        let entry = &self.children[child].entry;
+        if !entry.is_wanted() {
+            let error = Error::new(ErrorKind::NotFound, "where", "no such child is wanted").with_child(id.as_str());
             self.reply(request, Err(error));
             return;
-        };
+        }
         let spec = entry.wanted.as_ref().and_then(|wanted| wanted.spec.clone());
-        let row = self.row_of(entry).map(|row| serde_json::to_value(&row).unwrap_or_default());
+        let row = row_of(entry).map(|row| serde_json::to_value(&row).unwrap_or_default());
         let owner = self.owner_of(child).map(|owner| owner.name);
         let candidates = self.membership.view.candidates();
         let mut placements = Placements::new();
@@ -164,14 +169,14 @@ impl Engine {
             .unwrap_or_default();
         let unplaced = placement.is_empty().then(|| self.why_unplaced(child));
         let answer = json!({
-            "id": child, "owner": owner, "placement": placement, "rows": row,
+            "id": id, "owner": owner, "placement": placement, "rows": row,
             "moving": self.moving(child), "unplaced": unplaced, "last_moves": self.last_moves(child),
         });
         self.reply(request, Ok(Outcome::Json(answer)));
     }
 
-    fn moving(&self, child: &ChildId) -> Value {
-        match self.locals.get(child).map(|local| &local.phase) {
+    fn moving(&self, child: Slot) -> Value {
+        match self.children.local(child).map(|local| &local.phase) {
             Some(Phase::Outgoing(outgoing)) => {
                 let step = match outgoing.step {
                     Step::Preparing => "preparing",
@@ -224,9 +229,9 @@ impl Engine {
         }
         let after = View::new(0, infos);
         let wanted: Vec<(ChildId, std::sync::Arc<ChildSpec>)> = self
-            .registry
+            .children
             .iter()
-            .filter_map(|(child, entry)| Some((child.clone(), entry.wanted.as_ref()?.spec.clone()?)))
+            .filter_map(|(_, record)| Some((record.id.clone(), record.entry.wanted.as_ref()?.spec.clone()?)))
             .collect();
         let specs: Vec<&ChildSpec> = wanted.iter().map(|(_, spec)| spec.as_ref()).collect();
         let before_owners = self.owners_of(&specs);
@@ -240,11 +245,10 @@ impl Engine {
         );
         let moves: Vec<Value> = wanted
             .iter()
-            .zip(before_owners)
             .enumerate()
-            .filter_map(|(at, ((child, _), from))| {
+            .filter_map(|(at, (child, _))| {
                 let to = placements.owner(at).and_then(|index| candidates.get(index)).map(|one| &one.node.name);
-                let from = from.as_ref().map(|node| &node.name);
+                let from = before_owners.get(at).map(|node| &node.name);
                 (from != to).then(|| json!({"id": child, "from": from, "to": to}))
             })
             .collect();

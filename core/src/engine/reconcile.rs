@@ -8,6 +8,7 @@ use indexmap::IndexSet;
 use serde_json::json;
 
 use super::calls::CALLBACK_LIMIT;
+use super::children::Slot;
 use super::hash::FixedHash;
 use super::local::Phase;
 use super::outgoing::Aim;
@@ -32,12 +33,12 @@ const MOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration:
 pub(super) struct Moves {
     pub(super) open: usize,
     /// Bytes of the states on their way, by child, and their sum.
-    states: BTreeMap<ChildId, usize>,
+    states: BTreeMap<Slot, usize>,
     state_bytes: usize,
     /// Beyond the limit.
-    waiting: IndexSet<ChildId, FixedHash>,
+    waiting: IndexSet<Slot, FixedHash>,
     /// Until the target acts on our view.
-    blocked: BTreeMap<NodeRef, Vec<ChildId>>,
+    blocked: BTreeMap<NodeRef, Vec<Slot>>,
     /// The latest moves from this node, oldest first.
     latest: VecDeque<FinishedMove>,
 }
@@ -64,21 +65,48 @@ impl Moves {
     }
 
     /// A state of this size is on its way.
-    pub(super) fn hold_state(&mut self, child: &ChildId, bytes: usize) {
+    pub(super) fn hold_state(&mut self, child: Slot, bytes: usize) {
         self.release_state(child);
-        self.states.insert(child.clone(), bytes);
+        self.states.insert(child, bytes);
         self.state_bytes += bytes;
     }
 
-    fn release_state(&mut self, child: &ChildId) {
-        self.state_bytes -= self.states.remove(child).unwrap_or(0);
+    fn release_state(&mut self, child: Slot) {
+        self.state_bytes -= self.states.remove(&child).unwrap_or(0);
     }
 
-    pub(super) fn remember(&mut self, child: &ChildId, at: Timestamp, from: &NodeName, to: &NodeName) {
+    pub(super) fn remember(&mut self, child: ChildId, at: Timestamp, from: &NodeName, to: &NodeName) {
         if self.latest.len() >= MAX_LATEST {
             self.latest.pop_front();
         }
-        self.latest.push_back(FinishedMove { child: child.clone(), at, from: from.clone(), to: to.clone() });
+        self.latest.push_back(FinishedMove { child, at, from: from.clone(), to: to.clone() });
+    }
+}
+
+/// The owners of a batch of specs.
+pub(super) struct Owners {
+    nodes: Vec<NodeRef>,
+    chosen: Vec<Option<usize>>,
+}
+
+impl Owners {
+    /// The owner of the spec at this place of the batch.
+    pub(super) fn get(&self, at: usize) -> Option<&NodeRef> {
+        self.nodes.get((*self.chosen.get(at)?)?)
+    }
+
+    /// The places of the batch by their owner, and those without one.
+    pub(super) fn group(self) -> (Vec<(NodeRef, Vec<usize>)>, Vec<usize>) {
+        let mut groups: Vec<(NodeRef, Vec<usize>)> = self.nodes.into_iter().map(|node| (node, Vec::new())).collect();
+        let mut unplaced = Vec::new();
+        for (at, chosen) in self.chosen.into_iter().enumerate() {
+            match chosen.and_then(|index| groups.get_mut(index)) {
+                Some((_, group)) => group.push(at),
+                None => unplaced.push(at),
+            }
+        }
+        groups.retain(|(_, group)| !group.is_empty());
+        (groups, unplaced)
     }
 }
 
@@ -103,30 +131,27 @@ impl Engine {
 
     /// Reconciles some of the children that changed, and goes on with a pass over all of them.
     pub(super) fn reconcile_some(&mut self) {
-        let mut batch: Vec<ChildId> = Vec::new();
+        let mut batch: Vec<Slot> = Vec::new();
         while batch.len() < RECONCILE_LIMIT
-            && let Some(child) = self.dirty.pop()
+            && let Some(child) = self.children.pop_dirty()
         {
             batch.push(child);
         }
         while batch.len() < RECONCILE_LIMIT
             && let Some(next) = self.sweep
         {
-            // Downwards: entries removed meanwhile only move others from above to below, never out of sight.
+            // Children that come meanwhile are dirty.
             self.sweep = next.checked_sub(1);
-            let Some((child, _)) = self.sweep.and_then(|index| self.registry.at(index)) else {
-                continue;
-            };
-            batch.push(child.clone());
+            batch.extend(self.sweep.and_then(|index| self.children.at(index)));
         }
         if batch.is_empty() {
             return;
         }
         self.place(&batch);
-        for child in &batch {
+        for &child in &batch {
             self.reconcile(child);
         }
-        if self.dirty.is_empty() && self.sweep.is_none() {
+        if !self.children.has_dirty() && self.sweep.is_none() {
             self.timers.disarm(&TimerKey::Reconcile);
             self.forget_adopted();
             self.drain_progress();
@@ -136,13 +161,13 @@ impl Engine {
     }
 
     /// Finds the owners of children in the present view.
-    fn place(&mut self, children: &[ChildId]) {
+    fn place(&mut self, children: &[Slot]) {
         let number = self.membership.view.number;
-        let stale: Vec<(ChildId, Arc<ChildSpec>)> = children
+        let stale: Vec<(Slot, Arc<ChildSpec>)> = children
             .iter()
-            .filter_map(|child| {
-                let entry = self.registry.get(child.as_str()).filter(|entry| entry.placed_in != number)?;
-                Some((child.clone(), entry.wanted.as_ref()?.spec.clone()?))
+            .filter_map(|&child| {
+                let entry = Some(&self.children[child].entry).filter(|entry| entry.placed_in != number)?;
+                Some((child, entry.wanted.as_ref()?.spec.clone()?))
             })
             .collect();
         if stale.is_empty() {
@@ -150,22 +175,20 @@ impl Engine {
         }
         let specs: Vec<&ChildSpec> = stale.iter().map(|(_, spec)| spec.as_ref()).collect();
         let owners = self.owners_of(&specs);
-        for ((child, _), owner) in stale.iter().zip(owners) {
-            if let Some(entry) = self.registry.get_mut(child) {
-                entry.owner = owner;
-                entry.placed_in = number;
-            }
+        for (at, (child, _)) in stale.iter().enumerate() {
+            let entry = &mut self.children[*child].entry;
+            entry.owner = owners.get(at).cloned();
+            entry.placed_in = number;
         }
     }
 
     /// The owners of specs in the present view.
-    pub(super) fn owners_of(&mut self, specs: &[&ChildSpec]) -> Vec<Option<NodeRef>> {
+    pub(super) fn owners_of(&mut self, specs: &[&ChildSpec]) -> Owners {
         let candidates = self.membership.view.candidates();
         let factor = self.strategies.redundancy.factor(candidates.len());
         let placed = self.strategies.place(&candidates, specs, factor, &mut self.placements);
-        let owners = (0..specs.len())
-            .map(|at| self.placements.owner(at).and_then(|index| candidates.get(index)).map(|one| one.node.clone()))
-            .collect();
+        let nodes = candidates.iter().map(|one| one.node.clone()).collect();
+        let owners = Owners { nodes, chosen: (0..specs.len()).map(|at| self.placements.owner(at)).collect() };
         if let Err(error) = placed {
             let strategy = self.strategies.distribution.name();
             self.fire(HookName::StrategyFallback, || json!({"strategy": strategy, "why": error.message}));
@@ -174,12 +197,12 @@ impl Engine {
     }
 
     /// The owner of a wanted child in the present view.
-    pub(super) fn owner_of(&mut self, child: &ChildId) -> Option<NodeRef> {
-        self.place(std::slice::from_ref(child));
-        self.registry.get(child.as_str())?.owner.clone()
+    pub(super) fn owner_of(&mut self, child: Slot) -> Option<NodeRef> {
+        self.place(&[child]);
+        self.children[child].entry.owner.clone()
     }
 
-    fn reconcile(&mut self, child: &ChildId) {
+    fn reconcile(&mut self, child: Slot) {
         match self.need(child) {
             Need::Nothing => {}
             Need::Stop(reason) => self.stop_local(child, reason),
@@ -194,17 +217,13 @@ impl Engine {
         self.check_stopped(child);
     }
 
-    fn need(&self, child: &ChildId) -> Need {
-        let entry = self.registry.get(child.as_str());
-        let local = self.locals.get(child);
-        let is_wanted = entry.is_some_and(Entry::is_wanted);
-        let Some(local) = local else {
-            return match entry {
-                Some(entry) if is_wanted => self.need_of_absent(child, entry),
-                Some(_) | None => Need::Nothing,
-            };
+    fn need(&self, child: Slot) -> Need {
+        let record = &self.children[child];
+        let entry = &record.entry;
+        let Some(local) = record.local() else {
+            return if entry.is_wanted() { self.need_of_absent(child, entry) } else { Need::Nothing };
         };
-        let Some(entry) = entry.filter(|_| is_wanted) else {
+        if !entry.is_wanted() {
             return match &local.phase {
                 Phase::Ending => Need::Nothing,
                 // Its start is under way; the end is told to those who wait for it.
@@ -215,7 +234,7 @@ impl Engine {
                 | Phase::Outgoing(_)
                 | Phase::Incoming(_) => Need::Stop(StopReason::Stopped),
             };
-        };
+        }
         let superior = entry
             .active_holder()
             .filter(|holder| holder.node != self.me && holder.row.token > local.token)
@@ -231,7 +250,7 @@ impl Engine {
             }
             (Phase::Outgoing(_), _) => Need::Nothing,
             (Phase::Active, Some((winner, token))) => {
-                if self.timers.is_armed(&TimerKey::MoveAgain(child.clone())) {
+                if self.timers.is_armed(&TimerKey::MoveAgain(child)) {
                     return Need::Nothing;
                 }
                 Need::Conflict(winner, token)
@@ -256,7 +275,7 @@ impl Engine {
     }
 
     /// A wanted child that this node does not run.
-    fn need_of_absent(&self, child: &ChildId, entry: &Entry) -> Need {
+    fn need_of_absent(&self, child: Slot, entry: &Entry) -> Need {
         match &entry.owner {
             None => {
                 return if entry.holders.iter().all(|holder| holder.is_departed) {
@@ -284,10 +303,8 @@ impl Engine {
     }
 
     /// Starts a wanted child that nobody runs any more.
-    fn start_orphan(&mut self, child: &ChildId) {
-        let Some(entry) = self.registry.get(child.as_str()) else {
-            return;
-        };
+    fn start_orphan(&mut self, child: Slot) {
+        let entry = &self.children[child].entry;
         let Some(spec) = entry.wanted.as_ref().and_then(|wanted| wanted.spec.clone()) else {
             return;
         };
@@ -298,7 +315,7 @@ impl Engine {
             // Quarantine survives its node: only a start or a stop of the child ends it (R21).
             let token = Token { epoch: self.next_epoch(child), transfer: row.token.transfer, ..row.token };
             let token = Token { incarnation: self.me.incarnation, ..token };
-            self.new_local(spec, token, Phase::Quarantined { restarts: row.restarts });
+            self.new_local(child, spec, token, Phase::Quarantined { restarts: row.restarts });
             self.publish_local(child);
             return;
         }
@@ -313,15 +330,15 @@ impl Engine {
         let lost = lost.map(|(node, epoch)| Arc::new(StateLost { epoch, version, node }));
         self.counters.failovers += 1;
         self.counters.states_lost += u64::from(lost.is_some());
-        self.begin(spec, StartReason::Failover, lost, Vec::new(), CALLBACK_LIMIT);
+        self.begin(child, spec, StartReason::Failover, lost, Vec::new(), CALLBACK_LIMIT);
     }
 
-    fn try_move(&mut self, child: &ChildId, to: &NodeRef) {
-        if self.timers.is_armed(&TimerKey::MoveAgain(child.clone())) {
+    fn try_move(&mut self, child: Slot, to: &NodeRef) {
+        if self.timers.is_armed(&TimerKey::MoveAgain(child)) {
             return;
         }
         if self.moves.open >= MAX_OPEN_MOVES {
-            self.moves.waiting.insert(child.clone());
+            self.moves.waiting.insert(child);
             return;
         }
         let view_hash = self.membership.view.hash;
@@ -333,21 +350,24 @@ impl Engine {
         if agrees {
             self.begin_move(child, to);
         } else {
-            self.moves.blocked.entry(to.clone()).or_default().push(child.clone());
+            self.moves.blocked.entry(to.clone()).or_default().push(child);
         }
     }
 
     /// A member acts on our view now.
     pub(super) fn moves_unblocked(&mut self, node: &NodeRef) {
-        let children = self.moves.blocked.remove(node).unwrap_or_default();
-        self.dirty.extend(children);
+        for child in self.moves.blocked.remove(node).unwrap_or_default() {
+            self.children.mark_dirty(child);
+        }
         self.arm_reconcile();
     }
 
     /// Something is known now that moves may have waited for.
     pub(super) fn moves_try_again(&mut self) {
         for (_, children) in std::mem::take(&mut self.moves.blocked) {
-            self.dirty.extend(children);
+            for child in children {
+                self.children.mark_dirty(child);
+            }
         }
         self.arm_reconcile();
     }
@@ -358,49 +378,46 @@ impl Engine {
     }
 
     /// A move ended, one way or the other.
-    pub(super) fn move_closed(&mut self, child: &ChildId) {
+    pub(super) fn move_closed(&mut self, child: Slot) {
         self.moves.open = self.moves.open.saturating_sub(1);
         self.moves.release_state(child);
-        if let Some(local) = self.locals.get(child)
+        if let Some(local) = self.children.local(child)
             && local.failed_moves > 0
         {
             let (first, longest) = MOVE_BACKOFF;
             let pause = first.saturating_mul(1 << local.failed_moves.min(16)).min(longest);
-            self.timers.arm(TimerKey::MoveAgain(child.clone()), self.now + pause);
+            self.timers.arm(TimerKey::MoveAgain(child), self.now + pause);
         }
         if self.moves.open == 0 {
             self.timers.disarm(&TimerKey::DeadlockRecovery);
         }
         if let Some(next) = self.moves.waiting.pop() {
-            self.mark_dirty(&next);
+            self.children.mark_dirty(next);
         }
-        self.mark_dirty(child);
+        self.children.mark_dirty(child);
         self.drain_progress();
     }
 
     /// R16: moves that are open for too long are given up.
     pub(super) fn recover_from_deadlock(&mut self) {
         for child in self.moving_children() {
-            self.abort_move(&child, "deadlock_recovery_timeout_ms is over");
+            self.abort_move(child, "deadlock_recovery_timeout_ms is over");
         }
     }
 
-    fn moving_children(&self) -> Vec<ChildId> {
-        self.locals
-            .iter()
-            .filter(|(_, local)| matches!(local.phase, Phase::Outgoing(_)))
-            .map(|(child, _)| child.clone())
-            .collect()
+    fn moving_children(&self) -> Vec<Slot> {
+        let moving = self.children.locals().filter(|(_, local)| matches!(local.phase, Phase::Outgoing(_)));
+        moving.map(|(child, _)| child).collect()
     }
 
     /// A node left the view: the moves with it are decided.
     pub(super) fn moves_lose(&mut self, node: &NodeRef, evidence: Evidence) {
-        let touched: Vec<(ChildId, bool)> = self
-            .locals
-            .iter()
+        let touched: Vec<(Slot, bool)> = self
+            .children
+            .locals()
             .filter_map(|(child, local)| match &local.phase {
-                Phase::Outgoing(outgoing) if outgoing.to == *node => Some((child.clone(), true)),
-                Phase::Incoming(incoming) if incoming.from == *node => Some((child.clone(), false)),
+                Phase::Outgoing(outgoing) if outgoing.to == *node => Some((child, true)),
+                Phase::Incoming(incoming) if incoming.from == *node => Some((child, false)),
                 Phase::Starting { .. }
                 | Phase::Active
                 | Phase::Resting { .. }
@@ -412,16 +429,17 @@ impl Engine {
             .collect();
         for (child, is_source) in touched {
             if is_source {
-                self.outgoing_lost_target(&child, evidence);
+                self.outgoing_lost_target(child, evidence);
             } else {
-                self.incoming_lost_source(&child);
+                self.incoming_lost_source(child);
             }
         }
     }
 
     /// The latest moves of a child from this node, for `where`.
-    pub(super) fn last_moves(&self, child: &ChildId) -> Vec<serde_json::Value> {
-        let moves = self.moves.latest.iter().filter(|one| one.child == *child);
+    pub(super) fn last_moves(&self, child: Slot) -> Vec<serde_json::Value> {
+        let id = &self.children[child].id;
+        let moves = self.moves.latest.iter().filter(|one| one.child == *id);
         moves
             .map(|one| {
                 let at_ms = self.unix_ms_at(one.at);
@@ -430,22 +448,19 @@ impl Engine {
             .collect()
     }
 
-    fn tell_unplaced(&mut self, child: &ChildId) {
+    fn tell_unplaced(&mut self, child: Slot) {
         if !self.membership.is_settled {
             return;
         }
         let why = self.why_unplaced(child);
-        let Some(entry) = self.registry.get_mut(child) else {
-            return;
-        };
-        if !std::mem::replace(&mut entry.is_unplaced_told, true) {
-            self.fire(HookName::ChildUnplaced, || json!({"child_id": child, "why": why}));
+        if !std::mem::replace(&mut self.children[child].entry.is_unplaced_told, true) {
+            self.fire_of(HookName::ChildUnplaced, child, |id| json!({"child_id": id, "why": why}));
         }
     }
 
     /// Why nobody can run a child.
-    pub(super) fn why_unplaced(&self, child: &ChildId) -> String {
-        let spec = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref()?.spec.clone());
+    pub(super) fn why_unplaced(&self, child: Slot) -> String {
+        let spec = self.children[child].entry.wanted.as_ref().and_then(|wanted| wanted.spec.clone());
         match spec {
             Some(spec) if !self.membership.view.offers(&spec.kind) => {
                 format!("no member of the hub registered the kind `{}`", spec.kind)

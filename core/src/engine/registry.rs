@@ -5,11 +5,10 @@
 //! is known up to the entry that says it has the child, so that no order of messages shows a moment at which
 //! nobody holds it (R3).
 
-use indexmap::IndexMap;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::hash::FixedHash;
-use crate::ids::{ChildId, Epoch, NodeRef, Token};
+use super::children::Record;
+use crate::ids::{Epoch, NodeRef, Token};
 use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
 /// Past starts of one child that are remembered.
@@ -25,7 +24,15 @@ pub(super) struct Holder {
     /// The node is no member any more; its last word is kept until the child is adopted.
     pub(super) is_departed: bool,
     /// The instance was given to this node, whose log says so at this entry.
-    pub(super) gone_after: Option<(NodeRef, u64)>,
+    pub(super) gone_after: Option<Box<(NodeRef, u64)>>,
+}
+
+impl Holder {
+    /// Whether the instance was given to this node, at this entry of its log if one is named.
+    pub(super) fn is_given(&self, to: &NodeRef, seq: Option<u64>) -> bool {
+        let given = self.gone_after.as_deref().filter(|(node, _)| node == to);
+        given.is_some_and(|(_, at)| seq.is_none_or(|seq| seq == *at))
+    }
 }
 
 /// All that is known of one child.
@@ -51,6 +58,8 @@ pub(super) struct Entry {
     /// Our log's entries about it; 0 for none.
     pub(super) own_row_seq: u64,
     pub(super) own_wanted_seq: u64,
+    /// Whom our instance was given to, and which entry of that log says so: what a `Gone` of our log tells.
+    pub(super) given: Option<Box<(NodeRef, u64)>>,
     /// The tombstone was written or learnt at this time, in microseconds.
     pub(super) stopped_at: u64,
 }
@@ -58,6 +67,13 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.as_ref().is_some_and(|wanted| wanted.spec.is_some())
+    }
+
+    /// Whether this start was carried out and its child has ended since, stopped by somebody or by itself: then the
+    /// tombstone bears the request of the start.
+    pub(super) fn is_start_over(&self, start: RequestKey) -> bool {
+        let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == start;
+        self.past_starts.contains(&start) || self.wanted.as_ref().is_some_and(has_ended)
     }
 
     pub(super) fn version(&self) -> Version {
@@ -117,16 +133,22 @@ impl Entry {
         self.holders.iter_mut().find(|holder| holder.node == *node)
     }
 
+    /// Whether somebody starts it and nobody runs it yet: readers are told of it once somebody does.
+    pub(super) fn is_starting(&self) -> bool {
+        let mut living = self.holders.iter().filter(|holder| !holder.is_departed);
+        let is_starting = living.clone().any(|holder| holder.row.stage == Stage::Starting);
+        is_starting && !living.any(|holder| holder.row.stage == Stage::Active && holder.gone_after.is_none())
+    }
+
     /// Whether the entry says nothing any more.
     pub(super) fn is_empty(&self) -> bool {
         self.wanted.is_none() && self.holders.is_empty()
     }
 }
 
-/// The map and its digest.
+/// The digest of the wanted children of all records.
 #[derive(Debug)]
 pub(super) struct Registry {
-    entries: IndexMap<ChildId, Entry, FixedHash>,
     buckets: Vec<u64>,
     root: u64,
     /// The highest counter of a wanted version seen anywhere. Writes count on from it, and never start below the
@@ -137,53 +159,23 @@ pub(super) struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { entries: IndexMap::default(), buckets: vec![0; BUCKETS], root: 0, clock: 0 }
+        Self { buckets: vec![0; BUCKETS], root: 0, clock: 0 }
     }
 }
 
 /// The bucket of a child in the wanted digest.
-pub(super) fn bucket_of(child: &ChildId) -> usize {
-    (xxh3_64(child.as_str().as_bytes()) >> 56) as usize
+pub(super) fn bucket_of(record: &Record) -> usize {
+    (record.hash >> 56) as usize
 }
 
-fn digest_of(child: &ChildId, wanted: &Wanted) -> u64 {
-    let mut bytes = Vec::with_capacity(child.as_str().len() + 16);
-    bytes.extend_from_slice(child.as_str().as_bytes());
-    bytes.extend_from_slice(&wanted.version.counter.to_le_bytes());
-    bytes.extend_from_slice(&wanted.version.author.0.to_le_bytes());
-    xxh3_64(&bytes)
+fn digest_of(hash: u64, version: Version) -> u64 {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&version.counter.to_le_bytes());
+    bytes[8..].copy_from_slice(&version.author.0.to_le_bytes());
+    xxh3_64_with_seed(&bytes, hash)
 }
 
 impl Registry {
-    pub(super) fn get(&self, child: &str) -> Option<&Entry> {
-        self.entries.get(child)
-    }
-
-    pub(super) fn get_mut(&mut self, child: &ChildId) -> Option<&mut Entry> {
-        self.entries.get_mut(child)
-    }
-
-    pub(super) fn entry(&mut self, child: &ChildId) -> &mut Entry {
-        self.entries.entry(child.clone()).or_default()
-    }
-
-    /// Makes room for more children at once: growing step by step copies the entries again and again.
-    pub(super) fn reserve(&mut self, additional: usize) {
-        self.entries.reserve(additional);
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ChildId, &Entry)> {
-        self.entries.iter()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    pub(super) fn at(&self, index: usize) -> Option<(&ChildId, &Entry)> {
-        self.entries.get_index(index)
-    }
-
     /// Hash over the wanted children.
     pub(super) fn wanted_hash(&self) -> u64 {
         self.root
@@ -204,62 +196,48 @@ impl Registry {
     }
 
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
-    pub(super) fn merge_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
+    pub(super) fn merge_wanted(&mut self, record: &mut Record, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
         self.clock = self.clock.max(wanted.version.counter);
-        // One text for the key and the spec: both came from the wire on their own.
-        let key = wanted.spec.as_ref().map(|spec| &spec.id).filter(|id| *id == child).unwrap_or(child);
-        let entry = self.entries.entry(key.clone()).or_default();
+        let hash = record.hash;
+        let bucket = bucket_of(record);
+        let entry = &mut record.entry;
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
         }
         let mut change = 0;
         if let Some(known) = entry.wanted.as_ref().filter(|known| known.spec.is_some()) {
-            change ^= digest_of(child, known);
+            change ^= digest_of(hash, known.version);
+            if known.request != wanted.request {
+                if entry.past_starts.len() >= MAX_PAST_STARTS {
+                    entry.past_starts.remove(0);
+                }
+                entry.past_starts.push(known.request);
+            }
         }
-        if wanted.spec.is_some() {
-            change ^= digest_of(child, &wanted);
+        if let Some(spec) = &wanted.spec {
+            change ^= digest_of(hash, wanted.version);
+            // One text for the record and the spec: both came from the wire on their own.
+            if spec.id == record.id {
+                record.id = spec.id.clone();
+            }
         } else {
             entry.stopped_at = now_us;
-        }
-        if let Some(known) = entry.wanted.as_ref().filter(|known| known.spec.is_some())
-            && known.request != wanted.request
-        {
-            if entry.past_starts.len() >= MAX_PAST_STARTS {
-                entry.past_starts.remove(0);
-            }
-            entry.past_starts.push(known.request);
         }
         entry.wanted = Some(wanted);
         entry.author = Some(author.clone());
         entry.placed_in = 0;
         entry.is_unplaced_told = false;
-        self.buckets[bucket_of(child)] ^= change;
+        self.buckets[bucket] ^= change;
         self.root ^= change;
         true
-    }
-
-    /// Forgets a tombstone.
-    pub(super) fn forget_tombstone(&mut self, child: &ChildId) {
-        if let Some(entry) = self.entries.get_mut(child)
-            && !entry.is_wanted()
-        {
-            entry.wanted = None;
-        }
-        self.drop_if_empty(child);
-    }
-
-    /// Removes an entry that says nothing any more.
-    pub(super) fn drop_if_empty(&mut self, child: &ChildId) {
-        if self.entries.get(child).is_some_and(Entry::is_empty) {
-            self.entries.swap_remove(child);
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{Incarnation, NodeName};
+    use crate::engine::children::Children;
+    use crate::ids::{ChildId, Incarnation, NodeName};
     use crate::spec::ChildSpec;
     use crate::wire::RequestKey;
     use proptest::prelude::*;
@@ -279,8 +257,9 @@ mod tests {
         }
     }
 
-    fn digest(registry: &Registry) -> (u64, Vec<u64>, Vec<(ChildId, Version)>) {
-        let mut versions: Vec<_> = registry.iter().map(|(child, entry)| (child.clone(), entry.version())).collect();
+    fn digest(registry: &Registry, children: &Children) -> (u64, Vec<u64>, Vec<(ChildId, Version)>) {
+        let records = children.iter().map(|(_, record)| record);
+        let mut versions: Vec<_> = records.map(|record| (record.id.clone(), record.entry.version())).collect();
         versions.sort();
         (registry.wanted_hash(), registry.buckets().to_vec(), versions)
     }
@@ -293,14 +272,14 @@ mod tests {
             seed in any::<u64>(),
         ) {
             let apply = |order: &[(u8, u64, u64)]| {
-                let mut registry = Registry::default();
+                let (mut registry, mut children) = (Registry::default(), Children::default());
                 for &(child, counter, author) in order {
-                    let child = ChildId::new(format!("c{child}")).unwrap();
+                    let child = children.intern(&ChildId::new(format!("c{child}")).unwrap());
                     // One version has one content: whether it is a tombstone follows from the version.
                     let write = wanted(counter, author, (counter + author) % 3 != 0);
-                    registry.merge_wanted(&child, &node(author), write, 0);
+                    registry.merge_wanted(&mut children[child], &node(author), write, 0);
                 }
-                digest(&registry)
+                digest(&registry, &children)
             };
             let mut shuffled = writes.clone();
             let count = shuffled.len();

@@ -3,11 +3,14 @@
 //! An answer of the owner names an entry of its log. The request is confirmed once our registry has that entry; for
 //! an owner that is this node, once another member has it, so that at least min(2, N) nodes know (R1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
+use super::local::Waiter;
 use super::{Engine, TimerKey};
 use crate::error::{Error, ErrorKind};
-use crate::ids::{ChildId, NodeRef, RequestId};
+use crate::ids::{NodeRef, RequestId};
+use crate::wire::Message;
 
 /// One open request.
 #[derive(Debug)]
@@ -18,35 +21,104 @@ pub(super) enum Request {
     WhichChildren(super::queries::WhichChildrenRequest),
 }
 
-/// Answers that wait until our registry has what they tell of: node → (log entry, child).
+/// Answers that wait until our registry has what they tell of: node → (log entry, item of the request).
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
-    by_node: BTreeMap<NodeRef, BTreeSet<(u64, ChildId)>>,
+    by_node: BTreeMap<NodeRef, BinaryHeap<Reverse<(u64, u32)>>>,
 }
 
 impl Unconfirmed {
-    pub(super) fn add(&mut self, node: &NodeRef, seq: u64, child: &ChildId) {
-        self.by_node.entry(node.clone()).or_default().insert((seq, child.clone()));
+    pub(super) fn add(&mut self, node: &NodeRef, answers: impl IntoIterator<Item = (u64, u32)>) {
+        self.by_node.entry(node.clone()).or_default().extend(answers.into_iter().map(Reverse));
     }
 
-    /// Takes the children whose entries of this node's log are known.
-    pub(super) fn take(&mut self, node: &NodeRef, known: u64) -> Vec<ChildId> {
+    /// Takes the items whose entries of this node's log are known.
+    pub(super) fn take(&mut self, node: &NodeRef, known: u64) -> Vec<u32> {
         let mut confirmed = Vec::new();
         if let Some(waiting) = self.by_node.get_mut(node) {
-            while waiting.first().is_some_and(|(seq, _)| *seq <= known) {
-                confirmed.extend(waiting.pop_first().map(|(_, child)| child));
+            while waiting.peek().is_some_and(|Reverse((seq, _))| *seq <= known) {
+                confirmed.extend(waiting.pop().map(|Reverse((_, item))| item));
             }
         }
         confirmed
     }
 
-    /// Takes the children that wait for a node that is gone.
-    pub(super) fn lose(&mut self, node: &NodeRef) -> Vec<ChildId> {
-        self.by_node.remove(node).unwrap_or_default().into_iter().map(|(_, child)| child).collect()
+    /// Takes the items that wait for a node that is gone.
+    pub(super) fn lose(&mut self, node: &NodeRef) -> Vec<u32> {
+        self.by_node.remove(node).unwrap_or_default().into_iter().map(|Reverse((_, item))| item).collect()
     }
 }
 
+/// What an owner answers in one turn, by who asked.
+#[derive(Debug)]
+pub(super) struct Answers<T> {
+    by_asker: Vec<Asker<T>>,
+}
+
+#[derive(Debug)]
+struct Asker<T> {
+    node: NodeRef,
+    request: u64,
+    answers: Vec<(u32, T)>,
+}
+
+impl<T> Default for Answers<T> {
+    fn default() -> Self {
+        Self { by_asker: Vec::new() }
+    }
+}
+
+impl<T> Answers<T> {
+    pub(super) fn add(&mut self, to: &Waiter, answer: T) {
+        // Many answers of a turn are for the same request.
+        let is_to = |asker: &Asker<T>| asker.request == to.request && asker.node == to.node;
+        let at = self.by_asker.iter().rposition(is_to).unwrap_or_else(|| {
+            self.by_asker.push(Asker { node: to.node.clone(), request: to.request, answers: Vec::new() });
+            self.by_asker.len() - 1
+        });
+        self.by_asker[at].answers.push((to.item, answer));
+    }
+
+    /// Takes the answers to one request, at most so many.
+    fn take(&mut self, limit: usize) -> Option<(NodeRef, u64, Vec<(u32, T)>)> {
+        let last = self.by_asker.last_mut()?;
+        if last.answers.len() > limit {
+            let rest = last.answers.split_off(limit);
+            return Some((last.node.clone(), last.request, std::mem::replace(&mut last.answers, rest)));
+        }
+        self.by_asker.pop().map(|asker| (asker.node, asker.request, asker.answers))
+    }
+}
+
+/// Answers in one message.
+const ANSWERS: usize = 512;
+
 impl Engine {
+    /// Sends the answers of this turn.
+    pub(super) fn send_answers(&mut self) {
+        // An answer to ourselves may finish a request, which may begin the next.
+        loop {
+            if let Some((to, request, answers)) = self.arbiter.started.take(ANSWERS) {
+                if to == self.me {
+                    self.started_received(&to, request, answers);
+                } else {
+                    self.send_ctl(&to, &Message::Started(request, answers));
+                }
+            } else if let Some((to, request, answers)) = self.arbiter.stopped.take(ANSWERS) {
+                if to == self.me {
+                    self.stopped_received(&to, request, answers);
+                } else {
+                    self.send_ctl(&to, &Message::Stopped(request, answers));
+                }
+            } else {
+                break;
+            }
+        }
+        if self.children.has_dirty() {
+            self.arm_reconcile();
+        }
+    }
+
     /// How far this node's own log is safe: known to one more node, where there is one.
     fn safe_seq(&self) -> u64 {
         if self.is_alone() {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
+use super::children::Slot;
 use super::hash::FixedHash;
 use super::io::{MessageCommand, Recipient};
 use super::{Engine, Outcome, TimerKey};
@@ -107,17 +108,10 @@ impl Engine {
     }
 
     fn send_to_all(&mut self, request: RequestId, command: &MessageCommand) {
-        let nodes: Vec<NodeName> = self
-            .registry
-            .get(command.child.as_str())
-            .map(|entry| {
-                let holders = entry.holders.iter();
-                holders
-                    .filter(|holder| !holder.is_departed && holder.row.stage == Stage::Active)
-                    .map(|holder| holder.node.name.clone())
-                    .collect()
-            })
-            .unwrap_or_default();
+        let child = self.children.intern(&command.child);
+        let holders = self.children[child].entry.holders.iter();
+        let active = holders.filter(|holder| !holder.is_departed && holder.row.stage == Stage::Active);
+        let nodes: Vec<NodeName> = active.map(|holder| holder.node.name.clone()).collect();
         if nodes.len() <= 1 {
             let command = MessageCommand { recipient: Recipient::Active, ..command.clone() };
             self.open_message(request.0, command, false, None);
@@ -154,11 +148,18 @@ impl Engine {
     }
 
     /// The registry's view of a child changed.
-    pub(super) fn wake_messages(&mut self, child: &ChildId) {
+    pub(super) fn wake_messages(&mut self, child: Slot) {
+        let child = &self.children[child].id;
         if let Some(route) = self.router.routes.get_mut(child) {
             route.hold_until = Timestamp::default();
-            self.pump_route(child);
+            let child = child.clone();
+            self.pump_route(&child);
         }
+    }
+
+    /// Whether a child is wanted as far as this node knows.
+    pub(super) fn is_wanted(&self, child: &ChildId) -> bool {
+        self.children.find(child.as_str()).is_some_and(|child| self.children[child].entry.is_wanted())
     }
 
     /// The view is settled: what waited for somebody to ask is looked at.
@@ -209,14 +210,15 @@ impl Engine {
     }
 
     fn target_of(&self, child: &ChildId, recipient: &Recipient) -> Option<NodeRef> {
-        let entry = self.registry.get(child.as_str())?;
+        let record = &self.children[self.children.find(child.as_str())?];
+        let entry = &record.entry;
         match recipient {
             Recipient::Active | Recipient::All => {
                 if let Some(holder) = entry.active_holder() {
                     return Some(holder.node.clone());
                 }
                 // It starts here, or comes here: it waits in the instance's own queue.
-                self.locals.contains_key(child).then(|| self.me.clone()).filter(|_| entry.is_wanted())
+                record.local().map(|_| self.me.clone()).filter(|_| entry.is_wanted())
             }
             Recipient::Node(name) => entry
                 .holders
@@ -247,7 +249,8 @@ impl Engine {
             wants_reply: open.wants_reply,
         };
         if target == self.me {
-            self.call_received(child.clone(), held);
+            let child = self.children.intern(child);
+            self.call_received(child, held);
         } else {
             self.send_ctl(&target, &Message::Call { child: child.clone(), held });
         }
@@ -255,7 +258,7 @@ impl Engine {
 
     /// No instance to send to: wait, or find out whether the child exists at all.
     fn nobody_yet(&mut self, child: &ChildId) {
-        if self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted) {
+        if self.is_wanted(child) {
             return;
         }
         if !self.membership.is_settled {
@@ -283,7 +286,7 @@ impl Engine {
         let Some(child) = self.router.open.get(&id).map(|open| open.child.clone()) else {
             return;
         };
-        let is_known = self.registry.get(child.as_str()).is_some_and(super::registry::Entry::is_wanted);
+        let is_known = self.is_wanted(&child);
         let Some(asked) = self.router.routes.get_mut(&child).and_then(|route| route.asked.as_mut()) else {
             return;
         };
@@ -403,7 +406,7 @@ impl Engine {
         };
         let child = open.child.as_str();
         let ms = open.timeout.as_millis();
-        let is_wanted = self.registry.get(child).is_some_and(super::registry::Entry::is_wanted);
+        let is_wanted = self.is_wanted(&open.child);
         let error = match &open.place {
             Place::Sent(node) => Error::new(ErrorKind::Timeout, "call", format!("no answer within {ms} ms"))
                 .with_node(node.name.as_str())

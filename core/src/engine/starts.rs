@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use indexmap::IndexSet;
 
 use super::arbiter::START_IS_OVER;
-use super::calls::{Purpose, SHORT_CALLBACK, split};
+use super::calls::split;
 use super::hash::FixedHash;
 use super::io::{IfExists, OnFailure, StartOptions};
 use super::requests::{Request, Unconfirmed};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
-use crate::host::call::{HostAnswer, HostRequest};
-use crate::ids::{ChildId, Epoch, InstanceId, NodeRef, RequestId};
+use crate::host::call::HostAnswer;
+use crate::ids::{ChildId, Epoch, NodeRef, RequestId};
 use crate::observe::HookName;
 use crate::payload::{ContentType, Payload};
 use crate::spec::{ChildError, ChildSpec, StartResult, Started, StartedInstance};
@@ -41,7 +41,11 @@ enum State {
         node: NodeRef,
         epoch: Epoch,
     },
-    Done(Result<Started, ChildError>),
+    Started {
+        node: NodeRef,
+        epoch: Epoch,
+    },
+    Failed(Box<ChildError>),
 }
 
 #[derive(Debug)]
@@ -55,7 +59,8 @@ struct Item {
 pub(super) struct StartRequest {
     options: StartOptions,
     deadline: Timestamp,
-    items: IndexMap<ChildId, Item, FixedHash>,
+    /// A child's place here is its number in messages.
+    items: Vec<Item>,
     /// Second specs with an id that the request has already.
     duplicates: Vec<ChildError>,
     open: usize,
@@ -66,10 +71,10 @@ impl StartRequest {
     /// What was asked of a gone node is planned again; what it started counts once somebody runs it.
     pub(super) fn lose(&mut self, node: &NodeRef) {
         self.unconfirmed.lose(node);
-        for item in self.items.values_mut() {
+        for item in &mut self.items {
             let is_lost = match &item.state {
                 State::Asked { node: asked, .. } | State::Confirming { node: asked, .. } => asked == node,
-                State::Altering | State::Planned | State::Done(_) => false,
+                State::Altering | State::Planned | State::Started { .. } | State::Failed(_) => false,
             };
             if is_lost {
                 item.state = State::Planned;
@@ -78,7 +83,7 @@ impl StartRequest {
     }
 
     pub(super) fn ask_again(&mut self, now: Timestamp) {
-        for item in self.items.values_mut() {
+        for item in &mut self.items {
             if let State::Asked { at, .. } = &item.state
                 && now.since(*at) >= ASK_AGAIN
             {
@@ -87,12 +92,21 @@ impl StartRequest {
         }
     }
 
-    fn finish(&mut self, child: &ChildId, result: Result<Started, ChildError>) {
-        if let Some(item) = self.items.get_mut(child)
-            && !matches!(item.state, State::Done(_))
+    fn fail(&mut self, item: u32, error: ChildError) {
+        if let Some(item) = self.items.get_mut(item as usize)
+            && !item.is_done()
         {
-            item.state = State::Done(result);
+            item.state = State::Failed(Box::new(error));
             self.open -= 1;
+        }
+    }
+}
+
+impl Item {
+    fn is_done(&self) -> bool {
+        match self.state {
+            State::Started { .. } | State::Failed(_) => true,
+            State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => false,
         }
     }
 }
@@ -116,23 +130,24 @@ impl Engine {
         let deadline = self.now + options.timeout;
         let mut started = StartRequest {
             deadline,
-            items: IndexMap::with_capacity_and_hasher(specs.len(), FixedHash),
+            items: Vec::with_capacity(specs.len()),
             duplicates: Vec::new(),
             open: 0,
             unconfirmed: Unconfirmed::default(),
             options,
         };
+        let mut ids = IndexSet::with_capacity_and_hasher(specs.len(), FixedHash);
         for spec in specs {
             let spec = with_metadata(spec, started.options.metadata.as_ref());
-            if started.items.contains_key(&spec.id) {
+            if ids.insert(spec.id.clone()) {
+                started.items.push(Item { spec, state: State::Planned });
+            } else {
                 let error = child_error(&spec.id, None, ErrorKind::AlreadyStarted, "the id is twice in this call");
                 started.duplicates.push(error);
-                continue;
             }
-            started.open += 1;
-            started.items.insert(spec.id.clone(), Item { spec, state: State::Planned });
         }
-        self.registry.reserve(started.open);
+        started.open = started.items.len();
+        self.children.reserve(started.open);
         self.requests.insert(request.0, Request::Start(started));
         self.timers.arm(TimerKey::RequestEnd(request.0), deadline);
         if self.hooks.wants(HookName::ChildDataAlter) {
@@ -149,7 +164,7 @@ impl Engine {
         };
         let specs: Vec<Arc<ChildSpec>> = request
             .items
-            .values_mut()
+            .iter_mut()
             .map(|item| {
                 item.state = State::Altering;
                 item.spec.clone()
@@ -157,43 +172,50 @@ impl Engine {
             .collect();
         let borrowed: Vec<&ChildSpec> = specs.iter().map(AsRef::as_ref).collect();
         let owners = self.owners_of(&borrowed);
-        for (spec, owner) in specs.into_iter().zip(owners) {
-            let child = spec.id.clone();
-            let nodes = owner.into_iter().map(|owner| owner.name).collect();
-            let ask = HostRequest::AlterSpec { spec, nodes };
-            self.call_host(&child, InstanceId::default(), ask, Some(SHORT_CALLBACK), Purpose::Alter { request: id });
+        for (at, spec) in specs.into_iter().enumerate() {
+            let nodes = owners.get(at).map(|owner| owner.name.clone()).into_iter().collect();
+            self.call_interceptors(id, at as u32, spec, nodes);
         }
     }
 
     /// The interceptors are done with a spec. One that fails, is late, or answers what is no spec of this child
     /// changes nothing, and that is told.
-    pub(super) fn spec_altered(&mut self, id: u64, child: &ChildId, answer: HostAnswer) {
-        let altered = match split(answer) {
-            Ok(None) => Ok(None),
-            Ok(Some(document)) => read_altered(child, &document).map(Some),
-            Err(failure) => Err(failure.message),
-        };
-        if let Err(message) = &altered {
-            self.tell_failure(child, "child_data_alter", message);
-        }
+    pub(super) fn spec_altered(&mut self, id: u64, item: u32, answer: HostAnswer) {
         let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
             return;
         };
-        if let Some(item) = request.items.get_mut(child)
-            && matches!(item.state, State::Altering)
-        {
+        let Some(item) = request.items.get_mut(item as usize) else {
+            return;
+        };
+        let child = item.spec.id.clone();
+        let altered = match split(answer) {
+            Ok(None) => Ok(None),
+            Ok(Some(document)) => read_altered(&child, &document).map(Some),
+            Err(failure) => Err(failure.message),
+        };
+        let mut failure = None;
+        if matches!(item.state, State::Altering) {
             item.state = State::Planned;
-            if let Ok(Some(mut spec)) = altered {
-                // What the document cannot tell, or tells in other words, stays as it is.
-                let is_same = item.spec.args.content_type != ContentType::Json
-                    || spec.to_json()["args"] == item.spec.to_json()["args"];
-                if is_same {
-                    spec.args = item.spec.args.clone();
+            match altered {
+                Ok(Some(mut spec)) => {
+                    // What the document cannot tell, or tells in other words, stays as it is.
+                    let is_same = item.spec.args.content_type != ContentType::Json
+                        || spec.to_json()["args"] == item.spec.to_json()["args"];
+                    if is_same {
+                        spec.args = item.spec.args.clone();
+                    }
+                    item.spec = Arc::new(spec);
                 }
-                item.spec = Arc::new(spec);
+                Ok(None) => {}
+                Err(message) => failure = Some(message),
             }
         }
-        if !request.items.values().any(|item| matches!(item.state, State::Altering)) {
+        let is_last = !request.items.iter().any(|item| matches!(item.state, State::Altering));
+        if let Some(message) = failure {
+            let child = self.children.intern(&child);
+            self.tell_failure(child, "child_data_alter", &message);
+        }
+        if is_last {
             self.plan_start(id);
         }
     }
@@ -202,15 +224,18 @@ impl Engine {
     /// its successor a newcomer that was told neither of the start nor of the stop, and would start it once more.
     pub(super) fn plan_start_again(&mut self, id: u64) {
         let key = self.request_key(id);
-        let mut over = Vec::new();
-        if let Some(Request::Start(request)) = self.requests.get(&id) {
-            let planned = request.items.iter().filter(|(_, item)| matches!(item.state, State::Planned));
-            over.extend(planned.map(|(child, _)| child).filter(|child| self.is_start_over(child, key)).cloned());
-        }
-        if let Some(Request::Start(request)) = self.requests.get_mut(&id) {
-            for child in over {
-                let error = child_error(&child, None, ErrorKind::Cancelled, START_IS_OVER);
-                request.finish(&child, Err(error));
+        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
+            return;
+        };
+        let is_over = |child: &ChildId| {
+            let child = self.children.find(child.as_str());
+            child.is_some_and(|child| self.children[child].entry.is_start_over(key))
+        };
+        for item in &mut request.items {
+            if matches!(item.state, State::Planned) && is_over(&item.spec.id) {
+                let error = child_error(&item.spec.id, None, ErrorKind::Cancelled, START_IS_OVER);
+                item.state = State::Failed(Box::new(error));
+                request.open -= 1;
             }
         }
         self.plan_start(id);
@@ -221,34 +246,24 @@ impl Engine {
         let Some(Request::Start(request)) = self.requests.get(&id) else {
             return;
         };
-        let planned: Vec<Arc<ChildSpec>> = request
-            .items
-            .values()
-            .filter(|item| matches!(item.state, State::Planned))
-            .map(|item| item.spec.clone())
-            .collect();
+        let items = (0..).zip(&request.items).filter(|(_, item)| matches!(item.state, State::Planned));
+        let planned: Vec<(u32, Arc<ChildSpec>)> = items.map(|(at, item)| (at, item.spec.clone())).collect();
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
         if planned.is_empty() {
             return self.start_finished(id);
         }
-        let specs: Vec<&ChildSpec> = planned.iter().map(AsRef::as_ref).collect();
-        let owners = self.owners_of(&specs);
-        let mut by_owner: std::collections::BTreeMap<NodeRef, Vec<Arc<ChildSpec>>> = Default::default();
-        let mut unplaced = Vec::new();
-        for (spec, owner) in planned.into_iter().zip(owners) {
-            match owner {
-                Some(owner) => by_owner.entry(owner).or_default().push(spec),
-                None => unplaced.push(spec),
-            }
-        }
-        self.fail_unplaced(id, unplaced);
+        let specs: Vec<&ChildSpec> = planned.iter().map(|(_, spec)| spec.as_ref()).collect();
+        let (groups, unplaced) = self.owners_of(&specs).group();
+        let taken = |at: usize| planned[at].clone();
+        self.fail_unplaced(id, unplaced.into_iter().map(taken).collect());
         let now = self.now;
-        for (owner, specs) in by_owner {
+        for (owner, group) in groups {
             let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
                 return;
             };
-            for spec in &specs {
-                if let Some(item) = request.items.get_mut(&spec.id) {
+            let specs: Vec<(u32, Arc<ChildSpec>)> = group.into_iter().map(taken).collect();
+            for (item, _) in &specs {
+                if let Some(item) = request.items.get_mut(*item as usize) {
                     item.state = State::Asked { node: owner.clone(), at: now };
                 }
             }
@@ -265,7 +280,7 @@ impl Engine {
         owner: &NodeRef,
         left: Duration,
         return_existing: bool,
-        specs: Vec<Arc<ChildSpec>>,
+        specs: Vec<(u32, Arc<ChildSpec>)>,
     ) {
         let (key, view_hash) = (self.request_key(id), self.membership.view.hash);
         let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -282,7 +297,7 @@ impl Engine {
 
     /// R15: a start nobody can carry out fails and wants nothing; but who is there must be known first, and a
     /// kind registered just before counts.
-    fn fail_unplaced(&mut self, id: u64, unplaced: Vec<Arc<ChildSpec>>) {
+    fn fail_unplaced(&mut self, id: u64, unplaced: Vec<(u32, Arc<ChildSpec>)>) {
         if unplaced.is_empty() {
             return;
         }
@@ -291,58 +306,53 @@ impl Engine {
             self.timers.arm_earlier(TimerKey::RequestRetry(id), self.now + PLAN_AGAIN);
             return;
         }
-        let errors: Vec<ChildError> = unplaced
-            .iter()
-            .map(|spec| {
-                let message = if self.membership.view.offers(&spec.kind) {
-                    format!(
-                        "no member that registered the kind `{}` has the labels {:?} and takes children",
-                        spec.kind, spec.require
-                    )
-                } else {
-                    format!("no member of the hub registered the kind `{}`", spec.kind)
-                };
-                child_error(&spec.id, None, ErrorKind::UnknownKind, message)
-            })
-            .collect();
-        if let Some(Request::Start(request)) = self.requests.get_mut(&id) {
-            for error in errors {
-                request.finish(&error.id.clone(), Err(error));
-            }
+        let view = &self.membership.view;
+        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
+            return;
+        };
+        for (item, spec) in unplaced {
+            let message = if view.offers(&spec.kind) {
+                format!(
+                    "no member that registered the kind `{}` has the labels {:?} and takes children",
+                    spec.kind, spec.require
+                )
+            } else {
+                format!("no member of the hub registered the kind `{}`", spec.kind)
+            };
+            request.fail(item, child_error(&spec.id, None, ErrorKind::UnknownKind, message));
         }
     }
 
     /// The owner's answers.
-    pub(super) fn started_received(&mut self, from: &NodeRef, id: u64, answers: Vec<(ChildId, StartAnswer)>) {
+    pub(super) fn started_received(&mut self, from: &NodeRef, id: u64, answers: Vec<(u32, StartAnswer)>) {
         let confirmed_seq = self.confirmed_seq(from);
         let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
             return;
         };
-        let mut confirmed = Vec::new();
+        let (mut confirmed, mut unconfirmed) = (Vec::new(), Vec::new());
         let mut plans_again = false;
-        for (child, answer) in answers {
-            let Some(item) = request.items.get_mut(&child) else {
+        for (number, answer) in answers {
+            let Some(item) = request.items.get_mut(number as usize) else {
                 continue;
             };
             match (&item.state, answer) {
-                (State::Altering | State::Done(_) | State::Confirming { .. }, _) => {}
+                (State::Altering | State::Started { .. } | State::Failed(_) | State::Confirming { .. }, _) => {}
                 (State::Planned | State::Asked { .. }, StartAnswer::Started { epoch, seq }) => {
                     item.state = State::Confirming { node: from.clone(), epoch };
                     if seq <= confirmed_seq {
-                        confirmed.push(child);
+                        confirmed.push(number);
                     } else {
-                        request.unconfirmed.add(from, seq, &child);
+                        unconfirmed.push((seq, number));
                     }
                 }
-                (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => {
-                    request.finish(&child, Err(error))
-                }
+                (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => request.fail(number, error),
                 (State::Planned | State::Asked { .. }, StartAnswer::ViewMismatch) => {
                     item.state = State::Planned;
                     plans_again = true;
                 }
             }
         }
+        request.unconfirmed.add(from, unconfirmed);
         if plans_again {
             self.timers.arm_earlier(TimerKey::RequestRetry(id), self.now + PLAN_AGAIN);
         }
@@ -350,17 +360,19 @@ impl Engine {
         self.start_finished(id);
     }
 
-    pub(super) fn starts_confirmed(&mut self, id: u64, children: Vec<ChildId>) {
-        if children.is_empty() {
+    pub(super) fn starts_confirmed(&mut self, id: u64, confirmed: Vec<u32>) {
+        if confirmed.is_empty() {
             return;
         }
         if let Some(Request::Start(request)) = self.requests.get_mut(&id) {
-            for child in children {
-                let Some(State::Confirming { node, epoch }) = request.items.get(&child).map(|item| &item.state) else {
+            for number in confirmed {
+                let Some(item) = request.items.get_mut(number as usize) else {
                     continue;
                 };
-                let instances = vec![StartedInstance { node: node.name.clone(), epoch: *epoch }];
-                request.finish(&child, Ok(Started { id: child.clone(), instances }));
+                if let State::Confirming { node, epoch } = &item.state {
+                    item.state = State::Started { node: node.clone(), epoch: *epoch };
+                    request.open -= 1;
+                }
             }
         }
         self.start_finished(id);
@@ -369,14 +381,14 @@ impl Engine {
     pub(super) fn start_timed_out(&mut self, id: u64) {
         if let Some(Request::Start(request)) = self.requests.get_mut(&id) {
             let timeout = request.options.timeout;
-            for item in request.items.values_mut() {
+            for item in request.items.iter_mut().filter(|item| !item.is_done()) {
                 let node = match &item.state {
-                    State::Done(_) => continue,
-                    State::Asked { node, .. } | State::Confirming { node, .. } => Some(node.clone()),
-                    State::Altering | State::Planned => None,
+                    State::Asked { node, .. } | State::Confirming { node, .. } => Some(node),
+                    State::Altering | State::Planned | State::Started { .. } | State::Failed(_) => None,
                 };
                 let message = format!("not started within {} ms", timeout.as_millis());
-                item.state = State::Done(Err(child_error(&item.spec.id, node.as_ref(), ErrorKind::Timeout, message)));
+                let error = child_error(&item.spec.id, node, ErrorKind::Timeout, message);
+                item.state = State::Failed(Box::new(error));
             }
             request.open = 0;
         }
@@ -391,24 +403,26 @@ impl Engine {
             return;
         };
         let mut result = StartResult { errors: request.duplicates, ..StartResult::default() };
+        result.started.reserve(request.items.len());
         let mut undone = Vec::new();
-        for (child, item) in request.items {
+        let is_undone = request.options.on_failure == OnFailure::Rollback;
+        for item in request.items {
+            let id = item.spec.id.clone();
             match item.state {
-                State::Done(Ok(started)) => {
-                    undone.push(child);
-                    result.started.push(started);
+                State::Started { node, epoch } => {
+                    undone.extend(is_undone.then(|| id.clone()));
+                    let instances = vec![StartedInstance { node: node.name, epoch }];
+                    result.started.push(Started { id, instances });
                 }
-                State::Done(Err(error)) => {
-                    if error.kind == ErrorKind::Timeout {
-                        undone.push(child);
-                    }
-                    result.errors.push(error);
+                State::Failed(error) => {
+                    undone.extend((is_undone && error.kind == ErrorKind::Timeout).then_some(id));
+                    result.errors.push(*error);
                 }
                 State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
             }
         }
-        if result.errors.is_empty() || request.options.on_failure == OnFailure::Continue || undone.is_empty() {
-            result.rollback = !result.errors.is_empty() && request.options.on_failure == OnFailure::Rollback;
+        if result.errors.is_empty() || undone.is_empty() {
+            result.rollback = !result.errors.is_empty() && is_undone;
             self.reply(RequestId(id), Ok(Outcome::Started(result)));
             return;
         }

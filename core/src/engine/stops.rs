@@ -1,10 +1,13 @@
 //! `stop_children`: the asking side, and the owner who writes the tombstone and waits for the ends (R1).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use indexmap::IndexMap;
+use indexmap::IndexSet;
 
+use super::children::Slot;
 use super::hash::FixedHash;
+use super::local::Waiter;
 use super::requests::{Request, Unconfirmed};
 use super::starts::{ASK_AGAIN, PLAN_AGAIN};
 use super::{Engine, Outcome, TimerKey};
@@ -23,8 +26,24 @@ const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 enum State {
     Planned,
     Asked { node: NodeRef, at: Timestamp },
-    Confirming { nodes: Vec<NodeName> },
-    Done(Result<Stopped, ChildError>),
+    Confirming { node: NodeRef, nodes: Vec<NodeName> },
+    Stopped { nodes: Vec<NodeName> },
+    Failed(Box<ChildError>),
+}
+
+#[derive(Debug)]
+struct Item {
+    child: ChildId,
+    state: State,
+}
+
+impl Item {
+    fn is_done(&self) -> bool {
+        match self.state {
+            State::Stopped { .. } | State::Failed(_) => true,
+            State::Planned | State::Asked { .. } | State::Confirming { .. } => false,
+        }
+    }
 }
 
 /// One `stop_children`, or the rollback of a start.
@@ -39,50 +58,53 @@ pub(super) struct StopRequest {
     /// The user has the answer; what is open goes on.
     is_answered: bool,
     timeout: Duration,
-    items: IndexMap<ChildId, State, FixedHash>,
+    /// A child's place here is its number in messages.
+    items: Vec<Item>,
     open: usize,
     pub(super) unconfirmed: Unconfirmed,
 }
 
 impl StopRequest {
     pub(super) fn lose(&mut self, node: &NodeRef) {
-        let unconfirmed = self.unconfirmed.lose(node);
-        for (child, state) in &mut self.items {
-            let is_lost = match state {
-                State::Asked { node: asked, .. } => asked == node,
-                State::Confirming { .. } => unconfirmed.contains(child),
-                State::Planned | State::Done(_) => false,
+        self.unconfirmed.lose(node);
+        for item in &mut self.items {
+            let is_lost = match &item.state {
+                State::Asked { node: asked, .. } | State::Confirming { node: asked, .. } => asked == node,
+                State::Planned | State::Stopped { .. } | State::Failed(_) => false,
             };
             if is_lost {
-                *state = State::Planned;
+                item.state = State::Planned;
             }
         }
     }
 
     pub(super) fn ask_again(&mut self, now: Timestamp) {
-        for state in self.items.values_mut() {
-            if let State::Asked { at, .. } = state
+        for item in &mut self.items {
+            if let State::Asked { at, .. } = &item.state
                 && now.since(*at) >= ASK_AGAIN
             {
-                *state = State::Planned;
+                item.state = State::Planned;
             }
         }
     }
 
-    fn finish(&mut self, child: &ChildId, result: Result<Stopped, ChildError>) {
-        if let Some(state) = self.items.get_mut(child)
-            && !matches!(state, State::Done(_))
-        {
-            *state = State::Done(result);
-            self.open -= 1;
-        }
+    fn fail(&mut self, item: u32, kind: ErrorKind, message: String) {
+        let Some(item) = self.items.get_mut(item as usize).filter(|item| !item.is_done()) else {
+            return;
+        };
+        let node = match &item.state {
+            State::Asked { node, .. } => Some(node.name.clone()),
+            State::Planned | State::Confirming { .. } | State::Stopped { .. } | State::Failed(_) => None,
+        };
+        item.state = State::Failed(Box::new(ChildError { id: item.child.clone(), node, kind, message }));
+        self.open -= 1;
     }
 }
 
 /// Who waits on the owner for the end of a child, and who ran it.
 #[derive(Debug, Default)]
 pub(super) struct StopWaiters {
-    waiters: Vec<(NodeRef, u64)>,
+    waiters: Vec<Waiter>,
     nodes: Vec<NodeName>,
 }
 
@@ -120,7 +142,8 @@ impl Engine {
         ids: Vec<ChildId>,
         timeout: Duration,
     ) {
-        let items: IndexMap<_, _, _> = ids.into_iter().map(|child| (child, State::Planned)).collect();
+        let ids: IndexSet<ChildId, FixedHash> = ids.into_iter().collect();
+        let items: Vec<Item> = ids.into_iter().map(|child| Item { child, state: State::Planned }).collect();
         let open = items.len();
         let (undoes, rolls_back) = rolls_back.unzip();
         let request = StopRequest {
@@ -142,33 +165,33 @@ impl Engine {
         let Some(Request::Stop(request)) = self.requests.get(&id) else {
             return;
         };
-        let planned: Vec<ChildId> = request
-            .items
-            .iter()
-            .filter(|(_, state)| matches!(state, State::Planned))
-            .map(|(child, _)| child.clone())
-            .collect();
+        let planned = (0..).zip(&request.items).filter(|(_, item)| matches!(item.state, State::Planned));
+        let planned: Vec<(u32, ChildId)> = planned.map(|(at, item)| (at, item.child.clone())).collect();
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
         let (key, undoes) = (self.request_key(id), request.undoes);
-        let mut by_owner: std::collections::BTreeMap<NodeRef, Vec<ChildId>> = Default::default();
+        let mut by_owner: BTreeMap<NodeRef, Vec<(u32, ChildId)>> = BTreeMap::new();
         let mut unknown = Vec::new();
-        for child in planned {
-            let wanted = self.registry.get(child.as_str()).and_then(|entry| entry.wanted.as_ref());
-            let is_known = wanted.is_some_and(|wanted| wanted.spec.is_some() || wanted.request == key);
-            if !is_known {
-                unknown.push(child);
+        for (item, id) in planned {
+            let child = self.children.find(id.as_str()).filter(|child| {
+                let wanted = self.children[*child].entry.wanted.as_ref();
+                wanted.is_some_and(|wanted| wanted.spec.is_some() || wanted.request == key)
+            });
+            let Some(child) = child else {
+                unknown.push(item);
                 continue;
-            }
+            };
             // A child nobody can run has no owner: this node decides.
-            let owner = self.owner_of(&child).unwrap_or_else(|| self.me.clone());
-            by_owner.entry(owner).or_default().push(child);
+            let owner = self.owner_of(child).unwrap_or_else(|| self.me.clone());
+            by_owner.entry(owner).or_default().push((item, id));
         }
         self.fail_unknown(id, unknown);
         let (now, view_hash) = (self.now, self.membership.view.hash);
         for (owner, ids) in by_owner {
             if let Some(Request::Stop(request)) = self.requests.get_mut(&id) {
-                for child in &ids {
-                    request.items.insert(child.clone(), State::Asked { node: owner.clone(), at: now });
+                for (item, _) in &ids {
+                    if let Some(item) = request.items.get_mut(*item as usize) {
+                        item.state = State::Asked { node: owner.clone(), at: now };
+                    }
                 }
             }
             if owner == self.me {
@@ -182,7 +205,7 @@ impl Engine {
         self.stop_finished(id);
     }
 
-    fn fail_unknown(&mut self, id: u64, unknown: Vec<ChildId>) {
+    fn fail_unknown(&mut self, id: u64, unknown: Vec<u32>) {
         if unknown.is_empty() {
             return;
         }
@@ -191,14 +214,8 @@ impl Engine {
             return;
         }
         if let Some(Request::Stop(request)) = self.requests.get_mut(&id) {
-            for child in unknown {
-                let error = ChildError {
-                    id: child.clone(),
-                    node: None,
-                    kind: ErrorKind::NotFound,
-                    message: "it is not wanted".to_owned(),
-                };
-                request.finish(&child, Err(error));
+            for item in unknown {
+                request.fail(item, ErrorKind::NotFound, "it is not wanted".to_owned());
             }
         }
     }
@@ -210,123 +227,105 @@ impl Engine {
         key: RequestKey,
         undoes: Option<RequestKey>,
         view_hash: u64,
-        ids: Vec<ChildId>,
+        ids: Vec<(u32, ChildId)>,
     ) {
         let is_current = view_hash == self.membership.view.hash && self.membership.is_settled;
-        let mut answers = Vec::new();
-        for child in ids {
+        for (item, id) in ids {
+            let waiter = Waiter { node: from.clone(), request: key.request, item };
             if !is_current {
-                answers.push((child, StopAnswer::ViewMismatch));
+                self.arbiter.stopped.add(&waiter, StopAnswer::ViewMismatch);
                 continue;
             }
-            let Some(entry) = self.registry.get(child.as_str()) else {
-                answers.push((child.clone(), self.not_wanted(child)));
-                continue;
-            };
-            let is_under_way = self.stop_waiters.contains_key(&child);
+            let child = self.children.intern(&id);
+            let record = &mut self.children[child];
+            let (entry, is_wanted) = (&record.entry, record.entry.is_wanted());
+            let is_under_way = record.stop_waiters.is_some();
             let is_ours = entry.wanted.as_ref().is_some_and(|wanted| wanted.request == key);
-            let is_of_another = entry.is_wanted()
+            let is_of_another = is_wanted
                 && undoes.is_some_and(|start| entry.wanted.as_ref().is_some_and(|wanted| wanted.request != start));
-            if is_of_another || !entry.is_wanted() && !is_under_way && !is_ours {
-                answers.push((child.clone(), self.not_wanted(child)));
+            if is_of_another || !is_wanted && !is_under_way && !is_ours {
+                let error = ChildError {
+                    id,
+                    node: Some(self.me.name.clone()),
+                    kind: ErrorKind::NotFound,
+                    message: "it is not wanted".to_owned(),
+                };
+                self.arbiter.stopped.add(&waiter, StopAnswer::Failed(error));
                 continue;
             }
-            let nodes: Vec<NodeName> = entry
-                .holders
-                .iter()
-                .filter(|holder| !holder.is_departed && holder.gone_after.is_none())
-                .map(|holder| holder.node.name.clone())
-                .collect();
-            let is_wanted = entry.is_wanted();
-            let waiters = self.stop_waiters.entry(child.clone()).or_default();
-            let waiter = (from.clone(), key.request);
+            let waiters = record.stop_waiters.get_or_insert_default();
+            if is_wanted {
+                let holders = entry.holders.iter();
+                let living = holders.filter(|holder| !holder.is_departed && holder.gone_after.is_none());
+                waiters.nodes = living.map(|holder| holder.node.name.clone()).collect();
+            }
             if !waiters.waiters.contains(&waiter) {
                 waiters.waiters.push(waiter);
             }
             if is_wanted {
-                waiters.nodes = nodes;
-                self.write_wanted(&child, None, key);
+                self.write_wanted(child, None, key);
             }
-            self.mark_dirty(&child);
+            self.children.mark_dirty(child);
         }
-        self.answer_stop(from, key.request, answers);
-    }
-
-    fn not_wanted(&self, child: ChildId) -> StopAnswer {
-        StopAnswer::Failed(ChildError {
-            id: child,
-            node: Some(self.me.name.clone()),
-            kind: ErrorKind::NotFound,
-            message: "it is not wanted".to_owned(),
-        })
     }
 
     /// Answers those who wait for the end of a child once nobody runs it.
-    pub(super) fn check_stopped(&mut self, child: &ChildId) {
-        if !self.stop_waiters.contains_key(child) {
+    pub(super) fn check_stopped(&mut self, child: Slot) {
+        let record = &mut self.children[child];
+        if record.stop_waiters.is_none() {
             return;
         }
-        let entry = self.registry.get(child.as_str());
-        let is_wanted = entry.is_some_and(super::registry::Entry::is_wanted);
-        let is_held = entry.is_some_and(|entry| entry.holders.iter().any(|holder| !holder.is_departed));
-        if !is_wanted && (is_held || self.locals.contains_key(child) || self.is_ending(child)) {
+        let is_held = record.entry.holders.iter().any(|holder| !holder.is_departed);
+        if !record.entry.is_wanted() && (is_held || record.local().is_some() || record.ending_count > 0) {
             return;
         }
-        let Some(StopWaiters { waiters, nodes }) = self.stop_waiters.swap_remove(child) else {
+        let Some(ended) = record.stop_waiters.take() else {
             return;
         };
+        self.children.mark_changed(child);
         let seq = self.log.seq;
-        for (node, request) in waiters {
-            let answer = StopAnswer::Stopped { nodes: nodes.clone(), seq };
-            self.answer_stop(&node, request, vec![(child.clone(), answer)]);
+        let StopWaiters { waiters, nodes } = *ended;
+        for waiter in waiters {
+            self.arbiter.stopped.add(&waiter, StopAnswer::Stopped { nodes: nodes.clone(), seq });
         }
     }
 
     pub(super) fn stop_waiters_lose(&mut self, node: &NodeRef) {
-        for waiters in self.stop_waiters.values_mut() {
-            waiters.waiters.retain(|(waiter, _)| waiter != node);
-        }
+        self.children.for_each_stop_waiters(|waiters| waiters.waiters.retain(|waiter| waiter.node != *node));
     }
 
-    fn answer_stop(&mut self, to: &NodeRef, request: u64, answers: Vec<(ChildId, StopAnswer)>) {
-        if answers.is_empty() {
-            return;
-        }
-        if *to == self.me {
-            self.stopped_received(to, request, answers);
-        } else {
-            self.send_ctl(to, &Message::Stopped(request, answers));
-        }
-    }
-
-    pub(super) fn stopped_received(&mut self, from: &NodeRef, id: u64, answers: Vec<(ChildId, StopAnswer)>) {
+    pub(super) fn stopped_received(&mut self, from: &NodeRef, id: u64, answers: Vec<(u32, StopAnswer)>) {
         let confirmed_seq = self.confirmed_seq(from);
         let Some(Request::Stop(request)) = self.requests.get_mut(&id) else {
             return;
         };
-        let mut confirmed = Vec::new();
+        let (mut confirmed, mut unconfirmed) = (Vec::new(), Vec::new());
         let mut plans_again = false;
-        for (child, answer) in answers {
-            let Some(state) = request.items.get_mut(&child) else {
+        for (number, answer) in answers {
+            let Some(item) = request.items.get_mut(number as usize) else {
                 continue;
             };
-            match (&state, answer) {
-                (State::Done(_) | State::Confirming { .. }, _) => {}
+            match (&item.state, answer) {
+                (State::Stopped { .. } | State::Failed(_) | State::Confirming { .. }, _) => {}
                 (State::Planned | State::Asked { .. }, StopAnswer::Stopped { nodes, seq }) => {
-                    *state = State::Confirming { nodes };
+                    item.state = State::Confirming { node: from.clone(), nodes };
                     if seq <= confirmed_seq {
-                        confirmed.push(child);
+                        confirmed.push(number);
                     } else {
-                        request.unconfirmed.add(from, seq, &child);
+                        unconfirmed.push((seq, number));
                     }
                 }
-                (State::Planned | State::Asked { .. }, StopAnswer::Failed(error)) => request.finish(&child, Err(error)),
+                (State::Planned | State::Asked { .. }, StopAnswer::Failed(error)) => {
+                    item.state = State::Failed(Box::new(error));
+                    request.open -= 1;
+                }
                 (State::Planned | State::Asked { .. }, StopAnswer::ViewMismatch) => {
-                    *state = State::Planned;
+                    item.state = State::Planned;
                     plans_again = true;
                 }
             }
         }
+        request.unconfirmed.add(from, unconfirmed);
         if plans_again {
             self.timers.arm_earlier(TimerKey::RequestRetry(id), self.now + PLAN_AGAIN);
         }
@@ -334,17 +333,19 @@ impl Engine {
         self.stop_finished(id);
     }
 
-    pub(super) fn stops_confirmed(&mut self, id: u64, children: Vec<ChildId>) {
-        if children.is_empty() {
+    pub(super) fn stops_confirmed(&mut self, id: u64, confirmed: Vec<u32>) {
+        if confirmed.is_empty() {
             return;
         }
         if let Some(Request::Stop(request)) = self.requests.get_mut(&id) {
-            for child in children {
-                let Some(State::Confirming { nodes }) = request.items.get_mut(&child) else {
+            for number in confirmed {
+                let Some(item) = request.items.get_mut(number as usize) else {
                     continue;
                 };
-                let nodes = std::mem::take(nodes);
-                request.finish(&child, Ok(Stopped { id: child.clone(), nodes }));
+                if let State::Confirming { nodes, .. } = &mut item.state {
+                    item.state = State::Stopped { nodes: std::mem::take(nodes) };
+                    request.open -= 1;
+                }
             }
         }
         self.stop_finished(id);
@@ -363,16 +364,9 @@ impl Engine {
         }
         if let Some(Request::Stop(request)) = self.requests.get_mut(&id) {
             let message = format!("not stopped within {} ms", request.timeout.as_millis());
-            for (child, state) in &mut request.items {
-                let node = match &state {
-                    State::Done(_) => continue,
-                    State::Asked { node, .. } => Some(node.name.clone()),
-                    State::Planned | State::Confirming { .. } => None,
-                };
-                let (id, message) = (child.clone(), message.clone());
-                *state = State::Done(Err(ChildError { id, node, kind: ErrorKind::Timeout, message }));
+            for item in 0..request.items.len() {
+                request.fail(item as u32, ErrorKind::Timeout, message.clone());
             }
-            request.open = 0;
         }
         self.stop_finished(id);
     }
@@ -399,10 +393,10 @@ impl Engine {
             return;
         }
         let mut result = StopResult::default();
-        for state in request.items.into_values() {
+        for Item { child: id, state } in request.items {
             match state {
-                State::Done(Ok(stopped)) => result.stopped.push(stopped),
-                State::Done(Err(error)) => result.errors.push(error),
+                State::Stopped { nodes } => result.stopped.push(Stopped { id, nodes }),
+                State::Failed(error) => result.errors.push(*error),
                 State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
             }
         }

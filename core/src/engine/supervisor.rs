@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::calls::{CALLBACK_LIMIT, Purpose, SHORT_CALLBACK, split};
+use super::children::Slot;
 use super::local::{Local, Phase, Waiter, Work};
 use super::{Engine, TimerKey};
 use crate::error::ErrorKind;
 use crate::host::call::{HostAnswer, HostFailure, HostRequest, InstanceEvent, StartContext, StartReason, StopReason};
-use crate::ids::{ChildId, InstanceId, NodeRef, Token};
+use crate::ids::{InstanceId, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::Payload;
 use crate::spec::{ChildSpec, Mode, OnError, RestartPolicy, StateLost};
@@ -18,10 +19,9 @@ use crate::wire::{InstanceRow, Stage};
 
 impl Engine {
     /// A record for an instance of a child; nothing is started yet.
-    pub(super) fn new_local(&mut self, spec: Arc<ChildSpec>, token: Token, phase: Phase) -> ChildId {
+    pub(super) fn new_local(&mut self, child: Slot, spec: Arc<ChildSpec>, token: Token, phase: Phase) {
         self.numbers.instance += 1;
         let instance = InstanceId(self.numbers.instance);
-        let child = spec.id.clone();
         let kind = self.kinds.get(spec.kind.as_str());
         let local = Local {
             instance,
@@ -43,36 +43,35 @@ impl Engine {
             shown: None,
             failed_moves: 0,
         };
-        self.instances.insert(instance, child.clone());
-        self.locals.insert(child.clone(), local);
-        child
+        self.instances.insert(instance, child);
+        self.children.insert_local(child, local);
     }
 
     /// Starts a child here that nobody runs.
     pub(super) fn begin(
         &mut self,
+        child: Slot,
         spec: Arc<ChildSpec>,
         reason: StartReason,
         lost: Option<Arc<StateLost>>,
         waiters: Vec<Waiter>,
         limit: Duration,
     ) {
-        let child = spec.id.clone();
-        let epoch = self.next_epoch(&child);
+        let epoch = self.next_epoch(child);
         let token = Token { epoch, incarnation: self.me.incarnation, transfer: self.next_transfer() };
         let is_first = reason == StartReason::Initial;
-        self.new_local(spec, token, Phase::Starting { restore: None, is_first });
-        if let Some(local) = self.locals.get_mut(&child) {
+        self.new_local(child, spec, token, Phase::Starting { restore: None, is_first });
+        if let Some(local) = self.children.local_mut(child) {
             local.waiters = waiters;
             local.lost = lost.map(|lost| Arc::new(StateLost { epoch, ..(*lost).clone() }));
         }
-        self.publish_local(&child);
-        self.start_instance(&child, reason, limit);
+        self.publish_local(child);
+        self.start_instance(child, reason, limit);
     }
 
     /// Calls `start` for the instance a child has.
-    pub(super) fn start_instance(&mut self, child: &ChildId, reason: StartReason, limit: Duration) {
-        let Some(local) = self.locals.get(child) else {
+    pub(super) fn start_instance(&mut self, child: Slot, reason: StartReason, limit: Duration) {
+        let Some(local) = self.children.local(child) else {
             return;
         };
         let context = StartContext {
@@ -87,8 +86,8 @@ impl Engine {
     }
 
     /// Writes the row of what this node has of the child.
-    pub(super) fn publish_local(&mut self, child: &ChildId) {
-        let Some(local) = self.locals.get(child) else {
+    pub(super) fn publish_local(&mut self, child: Slot) {
+        let Some(local) = self.children.local(child) else {
             return;
         };
         let stage = match &local.phase {
@@ -121,15 +120,16 @@ impl Engine {
     }
 
     /// `start` ended.
-    pub(super) fn start_ended(&mut self, child: &ChildId, answer: HostAnswer) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn start_ended(&mut self, child: Slot, answer: HostAnswer) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         match &mut local.phase {
             Phase::Incoming(_) => self.incoming_started(child, answer),
-            Phase::Starting { restore, .. } => match (split(answer), restore.clone()) {
+            Phase::Starting { restore, .. } => match (split(answer), restore) {
                 (Ok(_), Some(state)) => {
-                    self.occupy(child, HostRequest::AlterState(state), SHORT_CALLBACK, Purpose::Restore);
+                    let state = HostRequest::AlterState((**state).clone());
+                    self.occupy(child, state, SHORT_CALLBACK, Purpose::Restore);
                 }
                 (Ok(_), None) => self.activate(child),
                 (Err(failure), _) => self.start_failed(child, &failure),
@@ -139,8 +139,8 @@ impl Engine {
     }
 
     /// `alter_handover_state` ended, for a restarted or a moved instance.
-    pub(super) fn restore_ended(&mut self, child: &ChildId, answer: HostAnswer) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn restore_ended(&mut self, child: Slot, answer: HostAnswer) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         if matches!(local.phase, Phase::Incoming(_)) {
@@ -156,9 +156,9 @@ impl Engine {
     }
 
     /// The instance is the child from now on.
-    pub(super) fn activate(&mut self, child: &ChildId) {
+    pub(super) fn activate(&mut self, child: Slot) {
         let since_ms = self.unix_ms();
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.phase = Phase::Active;
@@ -170,37 +170,34 @@ impl Engine {
             self.tell_own_row(child);
         }
         if self.hooks.wants(HookName::PostChildrenStart) {
-            self.hooks.started.push(json!({"id": child, "node": self.me.name, "epoch": token.epoch, "result": "ok"}));
+            let id = &self.children[child].id;
+            self.hooks.started.push(json!({"id": id, "node": self.me.name, "epoch": token.epoch, "result": "ok"}));
         }
         self.answer_waiters_started(child, waiters);
         if let Some(event) = early {
-            self.instance_event(instance, event);
-            self.mark_dirty(child);
+            self.instance_event(instance, *event);
+            self.children.mark_dirty(child);
             return;
         }
         if has_run {
             self.run_body(child);
         }
         self.instance_free(child);
-        self.mark_dirty(child);
+        self.children.mark_dirty(child);
     }
 
-    fn tell_own_row(&mut self, child: &ChildId) {
+    fn tell_own_row(&mut self, child: Slot) {
         let me = self.me.clone();
-        let row = self
-            .registry
-            .get(child.as_str())
-            .and_then(|entry| entry.holders.iter().find(|holder| holder.node == me))
-            .map(|holder| holder.row.clone());
+        let row = self.children[child].entry.holder_mut(&me).map(|holder| holder.row.clone());
         if let Some(row) = row {
-            let is_restarted = self.locals.get(child).is_some_and(|local| !local.restarts.is_empty());
+            let is_restarted = self.children.local(child).is_some_and(|local| !local.restarts.is_empty());
             let change = is_restarted.then_some(HookName::ChildProcessPidUpdated);
             self.tell_row(child, &me, &row, change);
         }
     }
 
-    fn start_failed(&mut self, child: &ChildId, failure: &HostFailure) {
-        let Some(local) = self.locals.get_mut(child) else {
+    fn start_failed(&mut self, child: Slot, failure: &HostFailure) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         if !matches!(local.phase, Phase::Starting { is_first: true, .. }) {
@@ -218,7 +215,8 @@ impl Engine {
             Some(_) | None => ErrorKind::StartFailed,
         };
         if self.hooks.wants(HookName::PostChildrenStart) {
-            let started = json!({"id": child, "node": self.me.name, "result": "error", "message": failure.message});
+            let id = &self.children[child].id;
+            let started = json!({"id": id, "node": self.me.name, "result": "error", "message": failure.message});
             self.hooks.started.push(started);
         }
         // A failed first start wants nothing (R1).
@@ -231,8 +229,8 @@ impl Engine {
     }
 
     /// The instance ended against its will.
-    pub(super) fn crashed(&mut self, child: &ChildId, why: &str) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn crashed(&mut self, child: Slot, why: &str) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let restore = match &local.phase {
@@ -248,7 +246,7 @@ impl Engine {
         self.leave_move(child);
         self.discard_instance(child);
         if policy == RestartPolicy::Temporary {
-            if let Some(local) = self.locals.get_mut(child) {
+            if let Some(local) = self.children.local_mut(child) {
                 // No instance is left to stop.
                 local.phase = Phase::Resting { restore: None };
             }
@@ -259,10 +257,10 @@ impl Engine {
     }
 
     /// Plans the next start of a child without an instance, or quarantines it.
-    pub(super) fn rest(&mut self, child: &ChildId, why: &str, restore: Option<Payload>) {
+    pub(super) fn rest(&mut self, child: Slot, why: &str, restore: Option<Payload>) {
         let (window, limit, now) = (self.settings.restart_window, self.settings.max_restarts, self.now);
         let (first, longest) = self.settings.backoff;
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.restarts.retain(|&at| now.since(at) < window);
@@ -278,21 +276,21 @@ impl Engine {
             return;
         }
         local.restarts.push(now);
-        local.phase = Phase::Resting { restore };
+        local.phase = Phase::Resting { restore: restore.map(Box::new) };
         let pause = first.saturating_mul(1 << count.min(20)).min(longest);
         self.publish_local(child);
-        self.timers.arm(TimerKey::Restart(child.clone()), now + pause);
+        self.timers.arm(TimerKey::Restart(child), now + pause);
     }
 
     /// The pause after a crash is over.
-    pub(super) fn restart_if_due(&mut self, child: &ChildId) {
-        if self.timers.is_armed(&TimerKey::Restart(child.clone())) {
+    pub(super) fn restart_if_due(&mut self, child: Slot) {
+        if self.timers.is_armed(&TimerKey::Restart(child)) {
             return;
         }
         let transfer = self.next_transfer();
         self.numbers.instance += 1;
         let instance = InstanceId(self.numbers.instance);
-        let Some(local) = self.locals.get_mut(child) else {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let Phase::Resting { restore } = &mut local.phase else {
@@ -304,26 +302,26 @@ impl Engine {
         local.instance = instance;
         local.early = None;
         local.phase = Phase::Starting { restore, is_first: false };
-        self.instances.insert(instance, child.clone());
+        self.instances.insert(instance, child);
         self.publish_local(child);
         self.start_instance(child, StartReason::Restart, CALLBACK_LIMIT);
     }
 
     /// Calls `run`.
-    pub(super) fn run_body(&mut self, child: &ChildId) {
-        let Some(instance) = self.locals.get(child).map(|local| local.instance) else {
+    pub(super) fn run_body(&mut self, child: Slot) {
+        let Some(instance) = self.children.local(child).map(|local| local.instance) else {
             return;
         };
         let number = self.call_host(child, instance, HostRequest::Run, None, Purpose::Run);
-        if let Some(local) = self.locals.get_mut(child) {
+        if let Some(local) = self.children.local_mut(child) {
             local.body = Some(number);
             local.is_body_cancelled = false;
         }
     }
 
     /// The body ended.
-    pub(super) fn body_ended(&mut self, child: &ChildId, answer: HostAnswer) {
-        let Some(local) = self.locals.get_mut(child) else {
+    pub(super) fn body_ended(&mut self, child: Slot, answer: HostAnswer) {
+        let Some(local) = self.children.local_mut(child) else {
             return;
         };
         let was_cancelled = std::mem::take(&mut local.is_body_cancelled);
@@ -345,8 +343,8 @@ impl Engine {
     }
 
     /// The instance ends of its own accord: normally, or as a crash.
-    fn exited(&mut self, child: &ChildId, crash: Option<String>) {
-        let Some(local) = self.locals.get(child) else {
+    fn exited(&mut self, child: Slot, crash: Option<String>) {
+        let Some(local) = self.children.local(child) else {
             return;
         };
         let policy = local.spec.restart;
@@ -361,7 +359,7 @@ impl Engine {
     }
 
     /// The child is over (R21).
-    fn final_exit(&mut self, child: &ChildId) {
+    fn final_exit(&mut self, child: Slot) {
         let request = self.wanted_request(child);
         self.write_wanted(child, None, request);
         self.stop_local(child, StopReason::Stopped);
@@ -373,23 +371,23 @@ impl Engine {
             self.retention_handled(instance);
             return;
         }
-        let Some(child) = self.instances.get(&instance).cloned() else {
+        let Some(&child) = self.instances.get(&instance) else {
             return;
         };
-        let Some(local) = self.locals.get_mut(&child).filter(|local| local.instance == instance) else {
+        let Some(local) = self.children.local_mut(child).filter(|local| local.instance == instance) else {
             return;
         };
         match &local.phase {
             Phase::Active | Phase::Outgoing(_) => {}
             Phase::Starting { .. } | Phase::Incoming(_) => {
-                local.early.get_or_insert(event);
+                local.early.get_or_insert(Box::new(event));
                 return;
             }
             Phase::Resting { .. } | Phase::Quarantined { .. } | Phase::Ending => return,
         }
         match event {
-            InstanceEvent::Exit(crash) => self.exited(&child, crash),
-            InstanceEvent::StopSelf => self.final_exit(&child),
+            InstanceEvent::Exit(crash) => self.exited(child, crash),
+            InstanceEvent::StopSelf => self.final_exit(child),
             InstanceEvent::RetentionHandled => {}
         }
     }
@@ -397,14 +395,14 @@ impl Engine {
     /// A message was handled.
     pub(super) fn handle_ended(
         &mut self,
-        child: &ChildId,
+        child: Slot,
         origin: &NodeRef,
         id: u64,
         wants_reply: bool,
         answer: HostAnswer,
     ) {
         let is_fatal = matches!(answer, HostAnswer::Failed(_))
-            && self.locals.get(child).is_some_and(|local| local.spec.on_error == OnError::Restart);
+            && self.children.local(child).is_some_and(|local| local.spec.on_error == OnError::Restart);
         self.answer_message(child, origin, id, wants_reply, answer);
         if is_fatal {
             self.crashed(child, "`handle` failed and the spec asks for a restart");
@@ -414,9 +412,9 @@ impl Engine {
     }
 
     /// The instance has nothing in flight: it goes on with what waits.
-    pub(super) fn instance_free(&mut self, child: &ChildId) {
+    pub(super) fn instance_free(&mut self, child: Slot) {
         loop {
-            let Some(local) = self.locals.get_mut(child) else {
+            let Some(local) = self.children.local_mut(child) else {
                 return;
             };
             match &local.phase {
@@ -441,7 +439,7 @@ impl Engine {
                     return;
                 }
                 Some(Work::Conflict { from, loser, state }) => {
-                    let purpose = Purpose::Resolve { from, loser };
+                    let purpose = Purpose::Resolve(Box::new((from, loser)));
                     self.occupy(child, HostRequest::ResolveConflict(state), SHORT_CALLBACK, purpose);
                     return;
                 }

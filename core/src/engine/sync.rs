@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::registry::{BUCKETS, Entry, Holder, bucket_of};
+use super::children::{Record, Slot};
+use super::registry::{BUCKETS, Holder, bucket_of};
 use super::{Engine, Lane, TimerKey, setup};
 use crate::ids::{ChildId, Epoch, NodeRef};
 use crate::observe::HookName;
@@ -39,21 +40,19 @@ impl Engine {
     }
 
     /// Merges a wanted entry from a member.
-    pub(super) fn learn_wanted(&mut self, child: &ChildId, author: &NodeRef, wanted: Wanted) {
+    pub(super) fn learn_wanted(&mut self, child: Slot, author: &NodeRef, wanted: Wanted) {
         self.note_epoch(wanted.epoch);
-        let was_stopped = self
-            .registry
-            .get(child.as_str())
-            .is_some_and(|entry| entry.wanted.as_ref().is_some_and(|known| known.spec.is_none()));
+        let record = &mut self.children[child];
+        let was_stopped = record.entry.wanted.as_ref().is_some_and(|known| known.spec.is_none());
         let is_spec = wanted.spec.is_some();
         let is_heal = !self.membership.peers.contains_key(author) && *author != self.me;
-        if !self.registry.merge_wanted(child, author, wanted, self.now.0) {
+        if !self.registry.merge_wanted(record, author, wanted, self.now.0) {
             return;
         }
         if was_stopped && is_spec && is_heal {
-            self.fire(HookName::StopUndone, || json!({"child_id": child}));
+            self.fire_of(HookName::StopUndone, child, |id| json!({"child_id": id}));
         }
-        let holders = self.registry.get(child.as_str()).into_iter().flat_map(|entry| &entry.holders);
+        let holders = self.children[child].entry.holders.iter();
         let active = holders.filter(|holder| !holder.is_departed && holder.row.stage == Stage::Active);
         let losses: Vec<_> = active.filter_map(|holder| holder.row.lost.clone()).collect();
         for lost in losses {
@@ -112,11 +111,11 @@ impl Engine {
         let mut messages = Vec::new();
         let mut entries = Vec::new();
         if !buckets.is_empty() {
-            for (child, entry) in self.registry.iter() {
-                if let (Some(wanted), Some(author)) = (&entry.wanted, &entry.author)
-                    && is_asked[bucket_of(child)]
+            for (_, record) in self.children.iter() {
+                if let (Some(wanted), Some(author)) = (&record.entry.wanted, &record.entry.author)
+                    && is_asked[bucket_of(record)]
                 {
-                    entries.push((child.clone(), author.clone(), wanted.clone()));
+                    entries.push((record.id.clone(), author.clone(), wanted.clone()));
                     if entries.len() >= CHUNK {
                         let entries = std::mem::take(&mut entries);
                         messages.push(Message::WantedPush { buckets: Vec::new(), entries, wants_answer: false });
@@ -140,7 +139,8 @@ impl Engine {
     ) {
         let is_part = buckets.is_empty() && !entries.is_empty();
         for (child, author, wanted) in entries {
-            self.learn_wanted(&child, &author, wanted);
+            let child = self.children.intern(&child);
+            self.learn_wanted(child, &author, wanted);
         }
         if is_part {
             // The last part names the buckets.
@@ -186,23 +186,21 @@ impl Engine {
         }
         let agreed_us = agreed.unwrap_or(self.now).0;
         let horizon = agreed_us.saturating_sub(TOMBSTONE_AGE.as_micros() as u64);
-        let old: Vec<ChildId> = self
-            .registry
-            .iter()
-            .filter(|(child, entry)| {
-                entry.wanted.as_ref().is_some_and(|wanted| wanted.spec.is_none())
-                    && entry.stopped_at < horizon
-                    && entry.holders.is_empty()
-                    && !self.locals.contains_key(*child)
-            })
-            .map(|(child, _)| child.clone())
-            .take(TOMBSTONES_PER_TURN)
-            .collect();
+        let is_old = |record: &Record| {
+            let entry = &record.entry;
+            entry.wanted.as_ref().is_some_and(|wanted| wanted.spec.is_none())
+                && entry.stopped_at < horizon
+                && entry.holders.is_empty()
+                && record.local().is_none()
+        };
+        let old = self.children.iter().filter(|(_, record)| is_old(record)).map(|(child, _)| child);
+        let old: Vec<Slot> = old.take(TOMBSTONES_PER_TURN).collect();
         for child in old {
             // Whoever starts the child again knows nothing of its epochs: they rise with the term, on every node.
-            let epoch = self.registry.get(child.as_str()).map(Entry::highest_epoch).unwrap_or_default();
+            let epoch = self.children[child].entry.highest_epoch();
             self.note_term((epoch.0 >> setup::TERM_SHIFT) + 1);
-            self.registry.forget_tombstone(&child);
+            self.children[child].entry.wanted = None;
+            self.children.mark_changed(child);
         }
     }
 
@@ -212,11 +210,11 @@ impl Engine {
             return;
         };
         let rows: Vec<(ChildId, InstanceRow)> = self
-            .registry
+            .children
             .iter()
-            .filter_map(|(child, entry)| {
+            .filter_map(|(_, Record { id, entry, .. })| {
                 let holder = entry.holders.iter().find(|holder| holder.is_departed && holder.node == *gone)?;
-                Some((child.clone(), holder.row.clone()))
+                Some((id.clone(), holder.row.clone()))
             })
             .collect();
         self.send(from, Lane::Bulk, &Message::Departed { node: gone.clone(), seq, rows });
@@ -230,7 +228,8 @@ impl Engine {
         self.membership.departed.insert(gone.clone(), seq);
         for (child, row) in rows {
             self.note_epoch(row.token.epoch);
-            let entry = self.registry.entry(&child);
+            let child = self.children.intern(&child);
+            let entry = &mut self.children[child].entry;
             let is_adopted = entry.active_holder().is_some_and(|holder| holder.row.token.epoch > row.token.epoch);
             match entry.holder_mut(gone) {
                 Some(holder) => holder.row = row,
@@ -240,7 +239,7 @@ impl Engine {
                     entry.add_holder(Holder { node, row, is_departed: true, gone_after: None });
                 }
             }
-            self.mark_dirty(&child);
+            self.children.mark_dirty(child);
         }
         self.moves_try_again();
         self.check_settled();
@@ -249,17 +248,12 @@ impl Engine {
     /// Turns the rows of a node that left the view into its last words.
     pub(super) fn depart(&mut self, node: &NodeRef, known_seq: u64) {
         self.depart_given(node);
-        let held: Vec<ChildId> = self
-            .registry
-            .iter()
-            .filter(|(_, entry)| entry.holders.iter().any(|holder| holder.node == *node))
-            .map(|(child, _)| child.clone())
-            .collect();
+        let is_held = |record: &Record| record.entry.holders.iter().any(|holder| holder.node == *node);
+        let held = self.children.iter().filter(|(_, record)| is_held(record));
+        let held: Vec<Slot> = held.map(|(child, _)| child).collect();
         let mut is_remembered = false;
         for child in held {
-            let Some(entry) = self.registry.get_mut(&child) else {
-                continue;
-            };
+            let entry = &mut self.children[child].entry;
             let successor = entry.active_holder().filter(|holder| holder.node != *node).map(|holder| holder.row.token);
             entry.holders.retain_mut(|holder| {
                 if holder.node != *node {
@@ -270,7 +264,7 @@ impl Engine {
                 holder.row.stage != Stage::Incoming && successor.is_none_or(|token| token < holder.row.token)
             });
             is_remembered |= entry.holders.iter().any(|holder| holder.node == *node);
-            self.row_changed(&child);
+            self.row_changed(child);
         }
         self.membership.hear(node, known_seq);
         if is_remembered {
@@ -287,8 +281,8 @@ impl Engine {
         }
         let departed = &mut self.membership.departed;
         let mut needed = std::collections::BTreeSet::new();
-        for (_, entry) in self.registry.iter() {
-            for holder in entry.holders.iter().filter(|holder| holder.is_departed) {
+        for (_, record) in self.children.iter() {
+            for holder in record.entry.holders.iter().filter(|holder| holder.is_departed) {
                 if departed.contains_key(&holder.node) && !needed.contains(&holder.node) {
                     needed.insert(holder.node.clone());
                 }

@@ -1,15 +1,18 @@
-//! One deadline heap. Arming a key again replaces its deadline, so a stale firing cannot happen.
+//! Deadlines. Arming a key again replaces its deadline, so a stale firing cannot happen.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use indexmap::IndexMap;
 
+use super::KEPT_CAPACITY;
+use super::children::Slot;
 use super::hash::FixedHash;
-use crate::ids::{CallNumber, ChildId, InstanceId, NodeRef};
+use crate::ids::{InstanceId, NodeRef};
 use crate::time::Timestamp;
 
 /// What a deadline is for.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum TimerKey {
     /// Children wait to be reconciled.
     Reconcile,
@@ -19,16 +22,14 @@ pub(super) enum TimerKey {
     Status,
     /// The next comparison of wanted hashes.
     Sync,
-    /// A host call takes too long.
-    HostCall(CallNumber),
     /// A step of a move takes too long.
-    Move(ChildId),
+    Move(Slot),
     /// The whole move takes too long.
-    MoveBudget(ChildId),
+    MoveBudget(Slot),
     /// A move that failed may be tried again.
-    MoveAgain(ChildId),
+    MoveAgain(Slot),
     /// A crashed child is started again.
-    Restart(ChildId),
+    Restart(Slot),
     /// An ending instance is written off, or its retention is over.
     Ending(InstanceId),
     /// A request's next try.
@@ -52,12 +53,13 @@ pub(super) enum TimerKey {
 /// When a deadline is, and which of those at the same time it is: the one armed first comes first.
 type Place = (Timestamp, u64);
 
-/// The deadlines. Moves and host calls arm and disarm several for each child, many of them for the same time, so
-/// the order compares numbers and never keys.
+/// The deadlines: a heap, and for each key which of its entries counts. The others stay in the heap until they come
+/// to its top or are the larger part of it; so arming and disarming, which each step of a move does, cost next to
+/// nothing.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    by_time: BTreeMap<Place, TimerKey>,
-    by_key: IndexMap<TimerKey, Place, FixedHash>,
+    heap: BinaryHeap<Reverse<(Place, TimerKey)>>,
+    armed: IndexMap<TimerKey, Place, FixedHash>,
     armed_count: u64,
 }
 
@@ -66,48 +68,71 @@ impl Timers {
     pub(super) fn arm(&mut self, key: TimerKey, at: Timestamp) {
         self.armed_count += 1;
         let place = (at, self.armed_count);
-        if let Some(before) = self.by_key.insert(key.clone(), place) {
-            self.by_time.remove(&before);
+        self.heap.push(Reverse((place, key.clone())));
+        if let Some(before) = self.armed.insert(key, place) {
+            self.superseded(before);
         }
-        self.by_time.insert(place, key);
     }
 
     /// Sets the deadline of a key that has none, or a later one.
     pub(super) fn arm_earlier(&mut self, key: TimerKey, at: Timestamp) {
-        if self.by_key.get(&key).is_none_or(|&(before, _)| before > at) {
+        if self.armed.get(&key).is_none_or(|&(before, _)| before > at) {
             self.arm(key, at);
         }
     }
 
     /// Forgets a key.
     pub(super) fn disarm(&mut self, key: &TimerKey) {
-        if let Some(before) = self.by_key.swap_remove(key) {
-            self.by_time.remove(&before);
+        if let Some(before) = self.armed.swap_remove(key) {
+            self.superseded(before);
         }
     }
 
     pub(super) fn is_armed(&self, key: &TimerKey) -> bool {
-        self.by_key.contains_key(key)
+        self.armed.contains_key(key)
     }
 
     /// Takes the next key that is due.
     pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<TimerKey> {
-        if self.by_time.first_key_value()?.0.0 > now {
+        if self.next() > now {
             return None;
         }
-        let (_, key) = self.by_time.pop_first()?;
-        self.by_key.swap_remove(&key);
+        let Reverse((_, key)) = self.heap.pop()?;
+        self.armed.swap_remove(&key);
+        self.tidy_top();
         Some(key)
     }
 
     /// The earliest deadline.
     pub(super) fn next(&self) -> Timestamp {
-        self.by_time.first_key_value().map_or(Timestamp::NEVER, |(&(at, _), _)| at)
+        self.heap.peek().map_or(Timestamp::NEVER, |Reverse(((at, _), _))| *at)
+    }
+
+    /// The entry at this place does not count any more.
+    fn superseded(&mut self, before: Place) {
+        if self.heap.peek().is_some_and(|Reverse((place, _))| *place == before) {
+            self.tidy_top();
+        }
+        if self.heap.len() > KEPT_CAPACITY.max(2 * self.armed.len()) {
+            let armed = &self.armed;
+            self.heap.retain(|Reverse((place, key))| armed.get(key) == Some(place));
+        }
+    }
+
+    /// Brings an entry that counts to the top.
+    fn tidy_top(&mut self) {
+        let armed = &self.armed;
+        while self.heap.peek().is_some_and(|Reverse((place, key))| armed.get(key) != Some(place)) {
+            self.heap.pop();
+        }
     }
 
     /// Gives back what a burst of timers needed.
-    pub(super) fn shrink_to(&mut self, capacity: usize) {
-        self.by_key.shrink_to(capacity);
+    pub(super) fn shrink(&mut self) {
+        if self.armed.is_empty() && self.armed.capacity() > KEPT_CAPACITY {
+            self.armed.shrink_to(KEPT_CAPACITY);
+            self.heap.shrink_to(KEPT_CAPACITY);
+        }
     }
 }
 
@@ -132,6 +157,18 @@ mod tests {
         timers.arm(TimerKey::Sync, Timestamp(5));
         timers.disarm(&TimerKey::Sync);
         assert_eq!(timers.pop_due(Timestamp(99)), None);
+    }
+
+    #[test]
+    fn key_armed_again_and_again_then_the_superseded_entries_go() {
+        let mut timers = Timers::default();
+        timers.arm(TimerKey::Status, Timestamp(1));
+        for at in 2..5 * KEPT_CAPACITY as u64 {
+            timers.arm(TimerKey::Sync, Timestamp(at));
+        }
+        assert!(timers.heap.len() <= KEPT_CAPACITY + 1, "{}", timers.heap.len());
+        assert_eq!(timers.pop_due(Timestamp(1)), Some(TimerKey::Status));
+        assert_eq!(timers.next(), Timestamp(5 * KEPT_CAPACITY as u64 - 1));
     }
 
     #[test]

@@ -310,7 +310,7 @@ impl Engine {
         if !is_changed {
             if !gone.is_empty() {
                 // Children may have waited to hear of a node that never became a member.
-                self.sweep = Some(self.registry.len());
+                self.sweep = Some(self.children.slot_count());
                 self.arm_reconcile();
             }
             self.check_settled();
@@ -328,7 +328,7 @@ impl Engine {
         self.timers.arm(TimerKey::Status, self.now + AGREE_AGAIN);
         self.plan_requests_again();
         self.moves_unblocked_all();
-        self.sweep = Some(self.registry.len());
+        self.sweep = Some(self.children.slot_count());
         self.arm_reconcile();
         self.check_settled();
     }
@@ -365,7 +365,7 @@ impl Engine {
             return;
         }
         self.membership.is_settled = true;
-        self.sweep = Some(self.registry.len());
+        self.sweep = Some(self.children.slot_count());
         self.arm_reconcile();
         self.starts_unparked();
         self.wake_all_messages();

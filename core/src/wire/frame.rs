@@ -55,6 +55,11 @@ pub(crate) enum FrameError {
     Limit,
 }
 
+/// A message as frames carry it, for [`Outbox::push_encoded`]; `None` cannot happen, as for [`Outbox::push`].
+pub(crate) fn encode(message: &Message) -> Option<Vec<u8>> {
+    postcard::to_extend(message, Vec::new()).ok()
+}
+
 /// Messages waiting to be sent to one peer on one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -74,7 +79,6 @@ fn frame_limit(lane: Lane) -> usize {
 impl Outbox {
     /// Appends one message.
     pub(crate) fn push(&mut self, lane: Lane, message: &Message) {
-        let limit = frame_limit(lane);
         let before = self.encoded.len();
         // Encoding into a growing buffer cannot fail; were it to, the message is lost like any lost frame.
         let Ok(encoded) = postcard::to_extend(message, std::mem::take(&mut self.encoded)) else {
@@ -82,6 +86,19 @@ impl Outbox {
             return;
         };
         self.encoded = encoded;
+        self.pushed(lane, before);
+    }
+
+    /// Appends one message that [`encode`] encoded.
+    pub(crate) fn push_encoded(&mut self, lane: Lane, message: &[u8]) {
+        let before = self.encoded.len();
+        self.encoded.extend_from_slice(message);
+        self.pushed(lane, before);
+    }
+
+    /// A message was appended to what was `before` bytes.
+    fn pushed(&mut self, lane: Lane, before: usize) {
+        let limit = frame_limit(lane);
         let length = self.encoded.len() - before;
         if length > limit {
             let large = self.encoded.split_off(before);

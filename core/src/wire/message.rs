@@ -96,6 +96,12 @@ fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Child
     Ok(Option::<ChildSpec>::deserialize(deserializer)?.map(Arc::new))
 }
 
+/// The same for the specs of a start.
+fn shared_items<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(u32, Arc<ChildSpec>)>, D::Error> {
+    let items = Vec::<(u32, ChildSpec)>::deserialize(deserializer)?;
+    Ok(items.into_iter().map(|(item, spec)| (item, Arc::new(spec))).collect())
+}
+
 /// How far an instance is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(crate) enum Stage {
@@ -138,6 +144,8 @@ pub(crate) enum LogEntry {
     /// The member has no instance of the child any more. If it gave it away: to whom, and which entry of the
     /// receiver's log says so.
     Gone(ChildId, Option<(NodeRef, u64)>),
+    /// The member wrote a spec, and starts an instance for it.
+    Begun(Wanted, InstanceRow),
 }
 
 /// A message to a child that travels with a commit.
@@ -250,11 +258,12 @@ pub(crate) enum Message {
         left_ms: u64,
         /// Whether a child that runs already is reported as started.
         return_existing: bool,
-        /// The specs.
-        specs: Vec<Arc<ChildSpec>>,
+        /// The specs, each with its number in the request: the answer bears it.
+        #[serde(deserialize_with = "shared_items")]
+        specs: Vec<(u32, Arc<ChildSpec>)>,
     },
-    /// Answers to `Start`.
-    Started(u64, Vec<(ChildId, StartAnswer)>),
+    /// Answers to `Start`, by the numbers in the request.
+    Started(u64, Vec<(u32, StartAnswer)>),
     /// Stop these children; the receiver owns them in the view with this hash.
     Stop {
         /// The request.
@@ -263,11 +272,11 @@ pub(crate) enum Message {
         undoes: Option<RequestKey>,
         /// The sender's view.
         view_hash: u64,
-        /// The children.
-        ids: Vec<ChildId>,
+        /// The children, each with its number in the request: the answer bears it.
+        ids: Vec<(u32, ChildId)>,
     },
-    /// Answers to `Stop`.
-    Stopped(u64, Vec<(ChildId, StopAnswer)>),
+    /// Answers to `Stop`, by the numbers in the request.
+    Stopped(u64, Vec<(u32, StopAnswer)>),
     /// H1: make ready to receive a child.
     Prepare {
         /// The child.

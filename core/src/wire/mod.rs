@@ -5,7 +5,7 @@ mod frame;
 mod message;
 
 pub use describe::describe;
-pub(crate) use frame::{Header, Inbox, Outbox, open};
+pub(crate) use frame::{Header, Inbox, Outbox, encode, open};
 pub(crate) use message::{
     HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer,
     Version, Wanted,

@@ -1,0 +1,190 @@
+//! Frames: what comes in goes to the file that knows the message, what goes out is collected and sent once a turn.
+//!
+//! The ids of children are turned into slots here, for all messages about one child.
+
+use bytes::Bytes;
+
+use super::{Effect, Engine, FIRST_OWN_REQUEST, Lane};
+use crate::ids::NodeRef;
+use crate::wire::{Header, Message, open};
+
+impl Engine {
+    pub(super) fn frame(&mut self, from: &NodeRef, frame: &Bytes) {
+        self.counters.frames_in += 1;
+        let Ok((header, body)) = open(frame) else {
+            self.counters.bad_frames += 1;
+            return;
+        };
+        let Some(peer) = self.membership.peers.get_mut(from) else {
+            return;
+        };
+        let is_known_start = peer.started_ms == header.from_start;
+        if is_known_start {
+            peer.open_from = peer.open_from.max(header.open_from);
+        }
+        let open_from = peer.open_from;
+        let is_for_us = header.to_start == self.wall_ms;
+        if peer.started_ms != 0 && !is_known_start && header.from_start < peer.started_ms {
+            return;
+        }
+        let messages = if is_known_start {
+            peer.inbox.accept(header, &body)
+        } else {
+            // A hub that was started again, or one not met yet: only its status counts.
+            crate::wire::Inbox::default().accept(header, &body)
+        };
+        let Ok(messages) = messages else {
+            self.counters.bad_frames += 1;
+            return;
+        };
+        for message in messages {
+            if self.is_ended {
+                return;
+            }
+            if let Message::Status(status) = message {
+                self.status_received(from, header, *status);
+                continue;
+            }
+            let is_overtaken = if let Message::Start { request, .. } | Message::Stop { request, .. } = &message {
+                // Late on its way: the asker has had its answer, whatever it was.
+                let is_answered = request.request < FIRST_OWN_REQUEST && request.request < open_from;
+                // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
+                is_answered || header.to_generation < self.membership.generation
+            } else {
+                false
+            };
+            if is_known_start && is_for_us && !is_overtaken {
+                self.message(from, message);
+            }
+        }
+    }
+
+    fn message(&mut self, from: &NodeRef, message: Message) {
+        match message {
+            Message::Status(_) => {}
+            Message::Delta { from: after, to, entries } => self.delta_received(from, after, to, entries),
+            Message::DeltaAck(seq) => self.ack_received(from, seq),
+            Message::PullLog(seq) => self.pull_received(from, seq),
+            Message::Snapshot { seq, piece, pieces, entries } => {
+                self.snapshot_received(from, seq, piece, pieces, entries);
+            }
+            Message::PullDeparted(node) => self.pull_departed_received(from, &node),
+            Message::Departed { node, seq, rows } => self.departed_received(&node, seq, rows),
+            Message::WantedBuckets(buckets) => self.buckets_received(from, &buckets),
+            Message::WantedPush { buckets, entries, wants_answer } => {
+                self.wanted_received(from, &buckets, entries, wants_answer);
+            }
+            Message::Start { request, view_hash, left_ms, return_existing, specs } => {
+                self.start_received(from, request, view_hash, left_ms, return_existing, specs);
+            }
+            Message::Started(request, answers) => self.started_received(from, request, answers),
+            Message::Stop { request, undoes, view_hash, ids } => {
+                self.stop_received(from, request, undoes, view_hash, ids);
+            }
+            Message::Stopped(request, answers) => self.stopped_received(from, request, answers),
+            Message::Prepare { child, token, view_hash, version, is_hot } => {
+                let child = self.children.intern(&child);
+                self.prepare_received(from, child, token, view_hash, version, is_hot);
+            }
+            Message::Prepared(child, token) => {
+                let child = self.children.intern(&child);
+                self.prepared_received(from, child, token);
+            }
+            Message::Refused { child, token, is_transient, why } => {
+                let child = self.children.intern(&child);
+                self.refused_received(from, child, token, is_transient, &why);
+            }
+            Message::State { child, token, state, hash } => {
+                let child = self.children.intern(&child);
+                self.state_received(from, child, token, state, hash);
+            }
+            Message::Ready { child, token, hash } => {
+                let child = self.children.intern(&child);
+                self.ready_received(from, child, token, hash);
+            }
+            Message::Commit { child, token, held, lost } => {
+                let child = self.children.intern(&child);
+                self.commit_received(from, child, token, held, lost);
+            }
+            Message::Activated { child, token, seq } => {
+                let child = self.children.intern(&child);
+                self.activated_received(from, child, token, seq);
+            }
+            Message::Abort(child, token) => {
+                let child = self.children.intern(&child);
+                self.abort_received(from, child, token);
+            }
+            Message::Aborted(child, token) => {
+                let child = self.children.intern(&child);
+                self.aborted_received(child, token);
+            }
+            Message::Conflict { child, loser, winner, state } => {
+                let child = self.children.intern(&child);
+                self.conflict_received(from, child, loser, winner, state);
+            }
+            Message::ConflictSeen(child, loser, is_seen) => {
+                let child = self.children.intern(&child);
+                self.conflict_seen(from, child, loser, is_seen);
+            }
+            Message::Call { child, held } => {
+                let child = self.children.intern(&child);
+                self.call_received(child, held);
+            }
+            Message::Reply(id, result) => self.reply_received(id, result.map_err(|error| *error)),
+            Message::Accepted(id) => self.accepted_received(id),
+            Message::Bounce(id, hint) => self.bounce_received(from, id, hint),
+            Message::Rerouted(id, to) => self.rerouted_received(from, id, to),
+            Message::Query(id, child) => self.query_received(from, id, &child),
+            Message::QueryAnswer(id, is_wanted) => self.query_answered(from, id, is_wanted),
+            Message::WhichChildren(request) => self.which_children_received(from, request),
+            Message::Children(request, children) => self.children_received(from, request, children),
+            Message::AcknowledgeLoss(child) => {
+                let child = self.children.intern(&child);
+                self.clear_loss(child);
+            }
+            Message::Leave => self.leave_received(from),
+            Message::LeaveAck => self.leave_acked(from),
+            Message::StrategyMismatch(why) => self.strategy_refused(from, why),
+        }
+    }
+
+    /// Queues a message to a member.
+    pub(super) fn send(&mut self, to: &NodeRef, lane: Lane, message: &Message) {
+        if let Some(peer) = self.membership.peers.get_mut(to) {
+            peer.outboxes[lane as usize].push(lane, message);
+        }
+    }
+
+    pub(super) fn send_ctl(&mut self, to: &NodeRef, message: &Message) {
+        self.send(to, Lane::Ctl, message);
+    }
+
+    pub(super) fn send_frames(&mut self) {
+        let open_from = self.open_from();
+        for (node, peer) in &mut self.membership.peers {
+            for lane in [Lane::Ctl, Lane::Bulk] {
+                let outbox = &mut peer.outboxes[lane as usize];
+                if outbox.is_empty() {
+                    continue;
+                }
+                let header = Header {
+                    number: self.numbers.frame,
+                    from_start: self.wall_ms,
+                    to_start: peer.started_ms,
+                    open_from,
+                    to_generation: peer.status.as_ref().map_or(0, |status| status.generation),
+                };
+                let effects = &mut self.effects;
+                self.numbers.frame = outbox.take(lane, header, |frame| {
+                    effects.push(Effect::Send { to: node.clone(), lane, frame });
+                });
+            }
+        }
+    }
+
+    /// The oldest open request of the users.
+    fn open_from(&self) -> u64 {
+        let first = self.requests.keys().next().copied().filter(|id| *id < FIRST_OWN_REQUEST);
+        first.unwrap_or(self.numbers.api_request + 1)
+    }
+}
