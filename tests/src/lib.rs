@@ -1,5 +1,6 @@
 //! Simulator, scenarios and vectors.
 
+pub mod agents;
 pub mod bench;
 pub mod cluster;
 pub mod reference_placement;

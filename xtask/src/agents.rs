@@ -1,4 +1,4 @@
-//! `agents`: builds the agents of tests/agents, each on its installed package.
+//! `agents`: builds the agents of tests/agents, each on its installed package, and runs the scenarios over them.
 
 mod python;
 mod rust;
@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::process::{self, Failure, Outcome, io};
+use crate::report::Ended;
 
 /// A language: its name, and what builds and installs its agent into a folder, leaving `start` there.
 struct Language {
@@ -18,12 +19,22 @@ struct Language {
 const LANGUAGES: &[Language] =
     &[Language { name: "rust", build: rust::build }, Language { name: "python", build: python::build }];
 
-/// `agents --build [--languages A,B]`.
+/// `agents --build [--languages A,B]` or `agents --check [--languages A,B] [--only SCENARIO,…]`.
 pub(crate) fn run(args: &[String]) -> Outcome {
     match args.split_first() {
         Some((flag, rest)) if flag == "--build" => build(rest),
-        _ => Err(Failure::usage("agents needs --build first")),
+        Some((flag, rest)) if flag == "--check" => check(rest),
+        _ => Err(Failure::usage("agents needs --build or --check first")),
     }
+}
+
+/// The suite of `test`: builds the agents and checks them.
+pub(crate) fn suite() -> Outcome<Ended> {
+    build(&[])?;
+    let names: Vec<&str> = LANGUAGES.iter().map(|language| language.name).collect();
+    let mut command = process::tests_command("agents", &["--languages".to_owned(), names.join(",")]);
+    let summary = |line: &str| line.starts_with("agents: ").then(|| line.replacen("agents: ", "", 1));
+    process::run_watched(&mut command, summary).map(Ended::Passed)
 }
 
 fn build(args: &[String]) -> Outcome {
@@ -43,6 +54,10 @@ fn build(args: &[String]) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn check(args: &[String]) -> Outcome {
+    process::run(&mut process::tests_command("agents", args))
 }
 
 fn chosen(args: &[String]) -> Outcome<Vec<&'static Language>> {

@@ -241,6 +241,11 @@ class BaseHub:
             raise ClosedError("the hub was stopped", operation=operation)
         return native
 
+    def _check_open(self, operation: str) -> None:
+        """Refuse what a stopped hub would never do; before the start all is open."""
+        if self._native is not None:
+            self._started(operation)
+
     def __del__(self) -> None:
         native = getattr(self, "_native", None)
         if native is None or self._state != "started" or self._is_forked():
@@ -286,6 +291,7 @@ class BaseHub:
         str
             The handler's id, for `off`.
         """
+        self._check_open("on")
         return self._hooks.add(hook, handler, id, priority)
 
     def intercept(
@@ -303,6 +309,7 @@ class BaseHub:
         if hook != INTERCEPTOR_HOOK:
             message = f"only {INTERCEPTOR_HOOK} can be intercepted, not {hook!r}"
             raise InvalidArgumentError(message, operation="intercept")
+        self._check_open("intercept")
         return self._hooks.add(hook, handler, id, priority)
 
     def off(self, hook: str, id: str) -> bool:

@@ -22,7 +22,9 @@ use crate::{items, spec};
 const PULL: Duration = Duration::from_secs(5);
 
 enum Pulled {
-    Item(HostItem),
+    /// Something came, and waits until it is taken under the interpreter's lock: a lock that others hold for long is
+    /// noticed by what waits.
+    Ready,
     AddThread,
     Closed,
 }
@@ -34,12 +36,14 @@ impl Inner {
             true => self.queue.next_call(Duration::ZERO),
             false => None,
         };
-        let pulled = match at_once {
-            Some(item) => Pulled::Item(item),
-            None => py.detach(|| self.pull(worker)),
-        };
-        match pulled {
-            Pulled::Item(item) => self.begin(py, worker, item),
+        if let Some(item) = at_once {
+            return self.begin(py, worker, item);
+        }
+        match py.detach(|| self.pull(worker)) {
+            Pulled::Ready => match self.queue.next_call(Duration::ZERO) {
+                Some(item) => self.begin(py, worker, item),
+                None => items::nothing(py),
+            },
             Pulled::AddThread => items::add_thread(py),
             Pulled::Closed => items::closed(py),
         }
@@ -51,8 +55,8 @@ impl Inner {
                 Turn::AddThread => return Pulled::AddThread,
                 Turn::Closed => return Pulled::Closed,
                 Turn::Pull => {
-                    if let Some(item) = self.queue.next_call(PULL) {
-                        return Pulled::Item(item);
+                    if self.queue.await_call(PULL) {
+                        return Pulled::Ready;
                     }
                 }
             }

@@ -180,6 +180,16 @@ impl HostQueue {
         }
     }
 
+    /// Waits at most `timeout` until a call or an answer is there, and leaves it there: for hosts that can do nothing
+    /// without a lock of their own. What waits for that lock still counts as waiting. Says whether something came;
+    /// another thread may be quicker to take it.
+    #[must_use]
+    pub fn await_call(&self, timeout: Duration) -> bool {
+        let mut select = Select::new();
+        select.recv(&self.0.calls);
+        select.ready_timeout(timeout).is_ok()
+    }
+
     /// The next hook only.
     #[must_use]
     pub fn next_hook(&self, timeout: Duration) -> Option<HookEvent> {

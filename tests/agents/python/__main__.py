@@ -38,6 +38,10 @@ async def answer(agent: Agent, line: bytes) -> None:
             _ended.set()
             return
         lines.write({"id": number, "ok": await agent.perform(request)})
+    except (TypeError, ValueError, KeyError) as error:
+        # Python's own words for an argument of the wrong form.
+        wrong = error if isinstance(error, ph.HubError) else bad(repr(error))
+        lines.write({"id": number, "error": failure(wrong)})
     except Exception as error:
         lines.write({"id": number, "error": failure(error)})
 

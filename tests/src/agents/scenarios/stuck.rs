@@ -1,0 +1,138 @@
+//! Host code that takes its time.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::agents::cluster::{Member, Mix};
+use crate::agents::process::on_hub;
+
+/// How long a host is held up in the ordinary suite, and at full length.
+const BLOCKED: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(60)];
+
+/// A callback holds up its whole host (the GIL, the event loop) or its thread: the node stays a member, the neighbours
+/// are undisturbed, and where the host pulled nothing meanwhile the hook tells how long.
+pub(crate) fn stuck_host(mix: &Mix) {
+    let blocked = BLOCKED[usize::from(mix.is_long)];
+    let mut cluster = mix.cluster("stuck_host");
+    let stuck: Vec<Member> = mix.languages.iter().map(|&language| cluster.join_new(language)).collect();
+    cluster.settle();
+    let caller = cluster.members[0].clone();
+    let specs: Vec<Value> = cluster
+        .members
+        .iter()
+        .flat_map(|member| ["one", "two"].map(|which| (format!("{which}-{}", member.name()), member.name())))
+        .map(|(id, home)| json!({"id": id, "kind": "probe", "require": {"name": home}}))
+        .collect();
+    assert_eq!(caller.ask("start_children", json!({"specs": specs}))["errors"], json!([]));
+    let registry = || {
+        let mut rows = caller.ask("process_registry", json!({}));
+        rows.as_object_mut().map(std::mem::take)
+    };
+    let before = registry();
+    for member in &stuck {
+        member.ask("subscribe", json!({"hook": "host_unresponsive"}));
+    }
+    let ms = u64::try_from(blocked.as_millis()).expect("a minute");
+    let blocks: Vec<_> = stuck
+        .iter()
+        .map(|member| {
+            let message = json!({"op": "block", "ms": ms});
+            let call =
+                json!({"child_id": format!("one-{}", member.name()), "message": message, "timeout_ms": ms + 30_000});
+            caller.agent.begin("call", on_hub(&cluster.hub_id, &call))
+        })
+        .collect();
+    // What waits for the stuck ones meanwhile.
+    let waiting: Vec<_> = stuck
+        .iter()
+        .map(|member| {
+            let call = json!({"child_id": format!("two-{}", member.name()), "message": {"op": "who"}, "timeout_ms": ms + 30_000});
+            (member, caller.agent.begin("call", on_hub(&cluster.hub_id, &call)))
+        })
+        .collect();
+    let begin = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while begin.elapsed() < blocked {
+        assert_eq!(registry(), before, "nothing moves and nobody is missed");
+        let seen = caller.ask("nodes", json!({}));
+        for member in &stuck {
+            assert!(seen.as_array().is_some_and(|names| names.contains(&json!(member.name()))), "{seen}");
+        }
+        let ask = Instant::now();
+        for member in cluster.members.iter().filter(|member| stuck.iter().all(|it| it.name() != member.name())) {
+            assert_eq!(caller.told(&format!("two-{}", member.name()), json!({"op": "who"}))["node"], member.name());
+        }
+        slowest = slowest.max(ask.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(slowest < Duration::from_millis(1500), "the neighbours took {slowest:?}");
+    let patience = blocked + Duration::from_secs(30);
+    for (member, call) in waiting {
+        assert_eq!(call.wait_within(patience).map(|who| who["node"].clone()), Ok(json!(member.name())));
+    }
+    for block in blocks {
+        assert_eq!(block.wait_within(patience), Ok(json!("ok")));
+    }
+    for member in stuck.iter().filter(|member| member.agent.language.has_one_host_thread()) {
+        // Told each time the wait has doubled: of 60 s the last telling is at 32 s.
+        let at_least = if mix.is_long { 32_000 } else { 1000 };
+        member.hook("host_unresponsive", |payload| payload["blocked_ms"].as_u64() >= Some(at_least));
+    }
+    cluster.stop();
+}
+
+/// Callbacks that take a while hold up their child alone; one that takes too long costs the child its state, told.
+pub(crate) fn slow_callbacks(mix: &Mix) {
+    let options = json!({
+        "migration": {"type": "hot_swap", "handover": true, "handover_data_wait_ms": 1000},
+    });
+    let mut cluster = mix.hubs("slow_callbacks", options);
+    let mut giver = cluster.join(&mix.agents()[0]);
+    let slow = ["prepare", "alter", "stop", "signal"];
+    let specs: Vec<Value> = slow
+        .iter()
+        .map(|callback| {
+            json!({"id": callback, "kind": "probe", "args": {"data": {"n": 1}, "hang_in": callback, "ms": 300}})
+        })
+        .collect();
+    assert_eq!(giver.ask("start_children", json!({"specs": specs}))["errors"], json!([]));
+    for agent in &mix.agents()[1..] {
+        let taker = cluster.join(agent);
+        cluster.settle();
+        for callback in slow {
+            giver.told(callback, json!({"op": "add", "key": "n", "n": 1}));
+        }
+        let report = giver.ask("drain", json!({"timeout_ms": 20_000}));
+        assert_eq!((&report["failed"], &report["restarted"]), (&json!([]), &json!([])), "{report}");
+        for callback in slow {
+            taker.await_row(callback, taker.name());
+        }
+        giver = taker;
+    }
+    for callback in slow {
+        assert_eq!(giver.told(callback, json!({"op": "state"})), json!({"n": mix.agents().len()}), "{callback}");
+    }
+    let stopped = giver.ask("stop_children", json!({"ids": slow}));
+    assert_eq!(stopped["errors"], json!([]), "{stopped}");
+
+    // Too long: more than `shutdown_ms` in `stop`, more than `handover_data_wait_ms` in `prepare`.
+    let args = json!({"hang_in": "stop", "ms": 3000});
+    giver.start_spec(json!({"id": "stop:long", "kind": "probe", "args": args, "shutdown_ms": 200}));
+    let begin = Instant::now();
+    let stopped = giver.ask("stop_children", json!({"ids": ["stop:long"]}));
+    assert_eq!((&stopped["status"], begin.elapsed() < Duration::from_millis(2500)), (&json!("ok"), true), "{stopped}");
+    let args = json!({"hang_in": "prepare", "ms": 4000});
+    giver.start_spec(json!({"id": "prepare:long", "kind": "probe", "args": args}));
+    giver.ask("subscribe", json!({"hook": "handover_failed"}));
+    let first = cluster.members[0].clone();
+    first.ask("stop_hub", json!({}));
+    cluster.remove(&first);
+    let taker = cluster.join(&mix.agents()[0]);
+    cluster.settle();
+    let report = giver.ask("drain", json!({"timeout_ms": 3000}));
+    let hook = giver.hook("handover_failed", |payload| payload["child_id"] == "prepare:long");
+    assert_eq!((&hook["from"], &hook["to"]), (&json!(giver.name()), &json!(taker.name())), "{hook} {report}");
+    assert!(hook["why"].is_string(), "{hook}");
+    cluster.stop();
+}
