@@ -49,3 +49,28 @@ fn prepare_handover_state_never_ends_then_the_child_is_written_off_and_starts_wh
         stage.expect(stage.machine_of(0) == stage.owner_of(0), "it is where it belongs")
     });
 }
+
+/// Seed 1463: while one node stood still, all others were restarted one after the other, and the stop was forgotten.
+#[test]
+fn every_node_but_a_paused_one_is_restarted_after_a_stop_then_the_stop_stands() {
+    explore(&Shape::new(3).counters(6), |stage| {
+        stage.boot_all(0..3)?;
+        stage.start_all(0, 0..6)?;
+        stage.settle()?;
+        stage.pause(2, 200 * SECOND)?;
+        stage.until("it is missed", 100 * SECOND, |stage| (0..2).all(|machine| stage.has_members(machine, 1)))?;
+        let asked = stage.stop(0, 0..6, 60 * SECOND)?;
+        stage.answer(asked)?.unwrap();
+        for machine in 0..2 {
+            let asked = stage.shut_down(machine, 20 * SECOND)?;
+            stage.answer(asked)?.unwrap();
+            stage.until("the node is gone", 60 * SECOND, |stage| !stage.is_up(machine))?;
+            stage.boot(machine)?;
+            stage.until("it is back", 60 * SECOND, |stage| (0..2).all(|machine| stage.has_members(machine, 1)))?;
+            stage.pass(2 * SECOND)?;
+        }
+        stage.until("all are together", 300 * SECOND, |stage| (0..3).all(|machine| stage.has_members(machine, 2)))?;
+        stage.settle()?;
+        stage.expect((0..6).all(|child| stage.instances(child) == 0), "nothing came back")
+    });
+}

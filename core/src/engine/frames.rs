@@ -137,6 +137,8 @@ impl Engine {
             Message::Query(id, child) => self.query_received(from, id, &child),
             Message::QueryAnswer(id, is_wanted) => self.query_answered(from, id, is_wanted),
             Message::WhichChildren(request) => self.which_children_received(from, request),
+            Message::AskSeq(request) => self.ask_seq_received(from, request),
+            Message::Seq(request, seq) => self.seq_received(from, request, seq),
             Message::Children(request, children) => self.children_received(from, request, children),
             Message::AcknowledgeLoss(child) => {
                 let child = self.children.intern(&child);
@@ -144,7 +146,7 @@ impl Engine {
             }
             Message::Leave => self.leave_received(from),
             Message::LeaveAck => self.leave_acked(from),
-            Message::StrategyMismatch(why) => self.strategy_refused(from, why),
+            Message::StrategyMismatch(options) => self.strategy_refused(from, &options),
         }
     }
 

@@ -179,12 +179,21 @@ impl Membership {
     /// Notes that a member went; a silent one may come back.
     pub(super) fn note_gone(&mut self, node: &NodeRef, evidence: Evidence, now: Timestamp) {
         match evidence {
-            Evidence::Suspected if self.silent.len() < MAX_HEARD => {
-                self.silent.insert(node.clone(), now);
+            Evidence::Suspected => {
+                self.silent.remove(node);
+                self.remember_silent(node, now, now);
             }
-            Evidence::Suspected | Evidence::Refused | Evidence::Left | Evidence::Replaced => {
+            Evidence::Refused | Evidence::Left | Evidence::Replaced => {
                 self.silent.remove(node);
             }
+        }
+    }
+
+    /// Remembers a silent member, unless it was silent for too long.
+    pub(super) fn remember_silent(&mut self, node: &NodeRef, since: Timestamp, now: Timestamp) {
+        if self.silent.len() < MAX_HEARD && now.since(since) < REMEMBERED {
+            let known = self.silent.entry(node.clone()).or_insert(since);
+            *known = since.min(*known);
         }
     }
 

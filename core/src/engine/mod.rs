@@ -15,6 +15,7 @@ mod ending;
 mod frames;
 mod giving_up;
 mod hash;
+mod hearing;
 mod hooks;
 mod incoming;
 mod io;
@@ -30,6 +31,7 @@ mod registry;
 mod requests;
 mod routing;
 mod setup;
+mod silent;
 mod starts;
 mod stops;
 mod supervisor;
@@ -102,6 +104,8 @@ pub struct Engine {
     hooks: hooks::HookState,
     drain: Option<drain::Drain>,
     status: HubStatus,
+    /// The number of the view that `status` tells of.
+    status_of: u64,
     is_ended: bool,
 }
 

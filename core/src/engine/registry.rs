@@ -151,6 +151,8 @@ impl Entry {
 pub(super) struct Registry {
     buckets: Vec<u64>,
     root: u64,
+    /// Hash over the tombstones.
+    stopped: u64,
     /// The highest counter of a wanted version seen anywhere. Writes count on from it, and never start below the
     /// wall clock in milliseconds: so a newcomer, which is not told old tombstones, writes above them, and where two
     /// sides wrote without each other the later write wins, as far as the clocks agree.
@@ -159,7 +161,7 @@ pub(super) struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { buckets: vec![0; BUCKETS], root: 0, clock: 0 }
+        Self { buckets: vec![0; BUCKETS], root: 0, stopped: 0, clock: 0 }
     }
 }
 
@@ -179,6 +181,11 @@ impl Registry {
     /// Hash over the wanted children.
     pub(super) fn wanted_hash(&self) -> u64 {
         self.root
+    }
+
+    /// Hash over the tombstones.
+    pub(super) fn stopped_hash(&self) -> u64 {
+        self.stopped
     }
 
     pub(super) fn buckets(&self) -> &[u64] {
@@ -204,14 +211,19 @@ impl Registry {
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
         }
-        let mut change = 0;
-        if let Some(known) = entry.wanted.as_ref().filter(|known| known.spec.is_some()) {
-            change ^= digest_of(hash, known.version);
-            if known.request != wanted.request {
-                if entry.past_starts.len() >= MAX_PAST_STARTS {
-                    entry.past_starts.remove(0);
+        let (mut change, mut stopped_change) = (0, 0);
+        if let Some(known) = &entry.wanted {
+            let digest = digest_of(hash, known.version);
+            if known.spec.is_none() {
+                stopped_change ^= digest;
+            } else {
+                change ^= digest;
+                if known.request != wanted.request {
+                    if entry.past_starts.len() >= MAX_PAST_STARTS {
+                        entry.past_starts.remove(0);
+                    }
+                    entry.past_starts.push(known.request);
                 }
-                entry.past_starts.push(known.request);
             }
         }
         if let Some(spec) = &wanted.spec {
@@ -221,6 +233,7 @@ impl Registry {
                 record.id = spec.id.clone();
             }
         } else {
+            stopped_change ^= digest_of(hash, wanted.version);
             entry.stopped_at = now_us;
         }
         entry.wanted = Some(wanted);
@@ -229,7 +242,15 @@ impl Registry {
         entry.is_unplaced_told = false;
         self.buckets[bucket] ^= change;
         self.root ^= change;
+        self.stopped ^= stopped_change;
         true
+    }
+
+    /// Forgets a tombstone.
+    pub(super) fn forget_tombstone(&mut self, record: &mut Record) {
+        if let Some(tombstone) = record.entry.wanted.take_if(|wanted| wanted.spec.is_none()) {
+            self.stopped ^= digest_of(record.hash, tombstone.version);
+        }
     }
 }
 

@@ -80,13 +80,14 @@ impl<T> Answers<T> {
     }
 
     /// Takes the answers to one request, at most so many.
-    fn take(&mut self, limit: usize) -> Option<(NodeRef, u64, Vec<(u32, T)>)> {
+    fn take(&mut self, limit: usize) -> Option<Asker<T>> {
         let last = self.by_asker.last_mut()?;
         if last.answers.len() > limit {
             let rest = last.answers.split_off(limit);
-            return Some((last.node.clone(), last.request, std::mem::replace(&mut last.answers, rest)));
+            let answers = std::mem::replace(&mut last.answers, rest);
+            return Some(Asker { node: last.node.clone(), request: last.request, answers });
         }
-        self.by_asker.pop().map(|asker| (asker.node, asker.request, asker.answers))
+        self.by_asker.pop()
     }
 }
 
@@ -98,13 +99,13 @@ impl Engine {
     pub(super) fn send_answers(&mut self) {
         // An answer to ourselves may finish a request, which may begin the next.
         loop {
-            if let Some((to, request, answers)) = self.arbiter.started.take(ANSWERS) {
+            if let Some(Asker { node: to, request, answers }) = self.arbiter.started.take(ANSWERS) {
                 if to == self.me {
                     self.started_received(&to, request, answers);
                 } else {
                     self.send_ctl(&to, &Message::Started(request, answers));
                 }
-            } else if let Some((to, request, answers)) = self.arbiter.stopped.take(ANSWERS) {
+            } else if let Some(Asker { node: to, request, answers }) = self.arbiter.stopped.take(ANSWERS) {
                 if to == self.me {
                     self.stopped_received(&to, request, answers);
                 } else {
@@ -162,6 +163,7 @@ impl Engine {
                 Some(Request::Stop(request)) => {
                     let confirmed = request.unconfirmed.take(node, seq);
                     self.stops_confirmed(id, confirmed);
+                    self.hear(id, node, seq);
                 }
                 Some(Request::Sync(_) | Request::WhichChildren(_)) | None => {}
             }

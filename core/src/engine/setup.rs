@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::{Engine, Numbers};
 use crate::config::HubConfig;
 use crate::host::call::KindInfo;
@@ -77,13 +79,14 @@ pub(super) struct Settings {
     pub(super) max_restarts: u32,
     pub(super) restart_window: Duration,
     pub(super) backoff: (Duration, Duration),
-    pub(super) fingerprint: Vec<(String, String)>,
+    /// Hash over the strategy options that all members must share.
+    pub(super) fingerprint: u64,
 }
 
 pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
     let EngineSetup { config, labels, weight, node, kinds, wall_ms, seed } = setup;
     let strategies = Strategies::from_config(&config);
-    let fingerprint = strategies.fingerprint().into_iter().map(|(option, value)| (option.to_owned(), value)).collect();
+    let fingerprint = xxh3_64(&postcard::to_allocvec(&strategies.fingerprint()).unwrap_or_default());
     let kinds: BTreeMap<_, _> = kinds.into_iter().map(|kind| (kind.name.clone(), kind)).collect();
     Engine {
         me: node,
@@ -134,6 +137,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         hooks: super::hooks::HookState::default(),
         drain: None,
         status: super::HubStatus::default(),
+        status_of: 0,
         is_ended: false,
     }
 }

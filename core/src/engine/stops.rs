@@ -7,6 +7,7 @@ use indexmap::IndexSet;
 
 use super::children::Slot;
 use super::hash::FixedHash;
+use super::hearing::Hearing;
 use super::local::Waiter;
 use super::requests::{Request, Unconfirmed};
 use super::starts::{ASK_AGAIN, PLAN_AGAIN};
@@ -62,10 +63,13 @@ pub(super) struct StopRequest {
     items: Vec<Item>,
     open: usize,
     pub(super) unconfirmed: Unconfirmed,
+    /// For children that are not known here.
+    pub(super) hearing: Hearing,
 }
 
 impl StopRequest {
     pub(super) fn lose(&mut self, node: &NodeRef) {
+        self.hearing.lose(node);
         self.unconfirmed.lose(node);
         for item in &mut self.items {
             let is_lost = match &item.state {
@@ -155,6 +159,7 @@ impl Engine {
             items,
             open,
             unconfirmed: Unconfirmed::default(),
+            hearing: Hearing::default(),
         };
         self.requests.insert(id, Request::Stop(request));
         self.timers.arm(TimerKey::RequestEnd(id), self.now + timeout);
@@ -211,6 +216,9 @@ impl Engine {
         }
         if !self.membership.is_settled {
             self.timers.arm_earlier(TimerKey::RequestRetry(id), self.now + PLAN_AGAIN);
+            return;
+        }
+        if !self.is_everybody_heard(id) {
             return;
         }
         if let Some(Request::Stop(request)) = self.requests.get_mut(&id) {

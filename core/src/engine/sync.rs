@@ -83,19 +83,21 @@ impl Engine {
     }
 
     pub(super) fn send_buckets(&mut self, to: &NodeRef) {
-        let buckets = self.registry.buckets().to_vec();
-        self.send_ctl(to, &Message::WantedBuckets(buckets));
+        let buckets: Vec<u8> = self.registry.buckets().iter().flat_map(|hash| hash.to_le_bytes()).collect();
+        self.send_ctl(to, &Message::WantedBuckets(buckets.into()));
     }
 
-    pub(super) fn buckets_received(&mut self, from: &NodeRef, buckets: &[u64]) {
-        if buckets.len() != BUCKETS {
+    pub(super) fn buckets_received(&mut self, from: &NodeRef, buckets: &[u8]) {
+        let (buckets, rest) = buckets.as_chunks::<8>();
+        if buckets.len() != BUCKETS || !rest.is_empty() {
             return;
         }
         if let Some(peer) = self.membership.peers.get_mut(from) {
             peer.is_comparing = true;
         }
         let own = self.registry.buckets();
-        let different: Vec<u16> = (0..BUCKETS).filter(|&at| own[at] != buckets[at]).map(|at| at as u16).collect();
+        let is_different = |at: &usize| own[*at].to_le_bytes() != buckets[*at];
+        let different: Vec<u16> = (0..BUCKETS).filter(is_different).map(|at| at as u16).collect();
         let wants_answer = !different.is_empty();
         self.send_wanted(from, different, wants_answer);
     }
@@ -199,7 +201,7 @@ impl Engine {
             // Whoever starts the child again knows nothing of its epochs: they rise with the term, on every node.
             let epoch = self.children[child].entry.highest_epoch();
             self.note_term((epoch.0 >> setup::TERM_SHIFT) + 1);
-            self.children[child].entry.wanted = None;
+            self.registry.forget_tombstone(&mut self.children[child]);
             self.children.mark_changed(child);
         }
     }

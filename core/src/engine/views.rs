@@ -10,6 +10,7 @@ use super::{Effect, Engine, HubStatus, TimerKey};
 use crate::error::{Error, ErrorKind};
 use crate::ids::NodeRef;
 use crate::observe::HookName;
+use crate::strategy::strategy_difference;
 use crate::swim::Evidence;
 use crate::wire::{Header, MemberInfo, Message, Status};
 
@@ -66,7 +67,7 @@ impl Engine {
     fn own_status(&self, to: &NodeRef, wants_answer: bool) -> Status {
         Status {
             info: self.info.clone(),
-            fingerprint: self.settings.fingerprint.clone(),
+            fingerprint: self.settings.fingerprint,
             view_hash: self.membership.view.hash,
             seq: self.log.seq,
             acked_seq: self.membership.peers.get(to).map_or(0, |peer| peer.known_seq),
@@ -83,6 +84,7 @@ impl Engine {
                 .map_or(0, |status| status.generation),
             wants_answer,
             started_ms: self.wall_ms,
+            silent: self.silent_told(),
         }
     }
 
@@ -169,12 +171,13 @@ impl Engine {
             self.membership.gone.remove(from);
             self.membership.peers.insert(from.clone(), Peer::default());
         }
-        if let Some(option) = self.different_option(&status) {
-            self.strategy_differs(from, &status, &option);
+        if status.fingerprint != self.settings.fingerprint {
+            self.strategy_differs(from, &status);
             return;
         }
         self.note_term(status.term);
         self.note_clock(status.clock);
+        self.silent_received(from, &status);
         let is_wanted_equal = status.wanted_hash == self.registry.wanted_hash();
         let (now, view_hash) = (self.now, self.membership.view.hash);
         let Some(peer) = self.membership.peers.get_mut(from) else {
@@ -228,24 +231,7 @@ impl Engine {
         self.check_settled();
     }
 
-    /// The first option of ours that a peer's hub is configured with differently.
-    fn different_option(&self, status: &Status) -> Option<String> {
-        let own = &self.settings.fingerprint;
-        if *own == status.fingerprint {
-            return None;
-        }
-        let theirs: BTreeMap<_, _> = status.fingerprint.iter().map(|(option, value)| (option, value)).collect();
-        let different = own.iter().find(|(option, value)| theirs.get(option) != Some(&value));
-        Some(different.map_or_else(
-            || "the sets of options differ".to_owned(),
-            |(option, value)| {
-                let their = theirs.get(option).map_or("nothing", |value| value.as_str());
-                format!("`{option}` is `{value}` on {} and `{their}` on the other", self.me.name)
-            },
-        ))
-    }
-
-    fn strategy_differs(&mut self, from: &NodeRef, status: &Status, option: &str) {
+    fn strategy_differs(&mut self, from: &NodeRef, status: &Status) {
         let is_ours_older = (self.wall_ms, &self.me) < (status.started_ms, from);
         let was_member = self.membership.member(from).is_some();
         if let Some(peer) = self.membership.peers.get_mut(from) {
@@ -256,15 +242,17 @@ impl Engine {
             self.apply_view();
         }
         if is_ours_older {
-            self.send_ctl(from, &Message::StrategyMismatch(option.to_owned()));
+            let options = self.strategies.fingerprint();
+            self.send_ctl(from, &Message::StrategyMismatch(options));
         }
     }
 
     /// A hub that was here before us is configured differently: this one must not run (api.md §1).
-    pub(super) fn strategy_refused(&mut self, from: &NodeRef, why: String) {
-        if !self.is_alone() {
+    pub(super) fn strategy_refused(&mut self, from: &NodeRef, theirs: &[(String, String)]) {
+        let difference = strategy_difference(&self.strategies.fingerprint(), theirs);
+        let Some(why) = difference.filter(|_| self.is_alone()) else {
             return;
-        }
+        };
         self.is_ended = true;
         let error = Error::new(ErrorKind::StrategyMismatch, "join", why).with_node(from.name.as_str());
         self.effects.push(Effect::Refused(error));
@@ -396,11 +384,13 @@ impl Engine {
     }
 
     pub(super) fn publish_status(&mut self) {
-        let status = HubStatus {
-            members: self.membership.others(&self.me).cloned().collect(),
-            is_locked: self.moves.open > 0,
-            is_partitioned: false,
-        };
+        let (number, is_locked) = (self.membership.view.number, self.moves.open > 0);
+        if number == self.status_of && is_locked == self.status.is_locked {
+            return;
+        }
+        self.status_of = number;
+        let members = self.membership.others(&self.me).cloned().collect();
+        let status = HubStatus { members, is_locked, is_partitioned: false };
         if status != self.status {
             if status.is_locked != self.status.is_locked {
                 let locked = status.is_locked;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use foca::State;
 use rand::RngExt;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::identity::{Condition, Record};
+use super::identity::{Condition, Id, Record};
 use super::timers::Due;
 use super::wire::{Message, STATE_BUDGET_BYTES};
 use super::{Step, Swim};
@@ -60,21 +60,15 @@ impl Swim {
     /// The hash of who is up, how, and under which identity. Departed members are left out: each node forgets
     /// them at its own time.
     pub(super) fn view_hash(&mut self) -> u64 {
-        let mut records = vec![self.own_record()];
-        records.extend(self.foca.iter_members().map(Record::of));
-        records.sort_unstable_by(|a, b| a.id.node.cmp(&b.id.node));
-        let mut hash = Xxh3::new();
-        for record in &records {
-            let name = record.id.node.name.as_str();
-            hash.update(&[u8::try_from(name.len()).unwrap_or(u8::MAX)]);
-            hash.update(name.as_bytes());
-            hash.update(&record.id.node.incarnation.0.to_le_bytes());
-            hash.update(&record.id.rank.to_le_bytes());
-            hash.update(&record.id.bump.to_le_bytes());
-            hash.update(&record.refutation.to_le_bytes());
-            hash.update(&[u8::from(record.condition == Condition::Suspect)]);
+        let own = self.own_record();
+        let mut bytes = Vec::with_capacity(64);
+        // A sum, because each node has the others in an order of its own.
+        let mut sum = record_hash(&own.id, own.refutation, false, &mut bytes);
+        for member in self.foca.iter_members() {
+            let is_suspect = member.state() == State::Suspect;
+            sum = sum.wrapping_add(record_hash(member.id(), member.incarnation(), is_suspect, &mut bytes));
         }
-        hash.digest()
+        sum
     }
 
     pub(super) fn compare_digest(&mut self, from: &NodeRef, view_hash: u64, step: &mut Step<'_>) {
@@ -134,4 +128,15 @@ impl Swim {
     pub(super) fn is_up(&self, node: &NodeRef) -> bool {
         self.known(&node.name).is_some_and(|member| member.id().node == *node && member.state() != State::Down)
     }
+}
+
+fn record_hash(id: &Id, refutation: u16, is_suspect: bool, bytes: &mut Vec<u8>) -> u64 {
+    bytes.clear();
+    bytes.extend_from_slice(&id.node.incarnation.0.to_le_bytes());
+    bytes.extend_from_slice(&id.rank.to_le_bytes());
+    bytes.extend_from_slice(&id.bump.to_le_bytes());
+    bytes.extend_from_slice(&refutation.to_le_bytes());
+    bytes.push(u8::from(is_suspect));
+    bytes.extend_from_slice(id.node.name.as_str().as_bytes());
+    xxh3_64(bytes)
 }

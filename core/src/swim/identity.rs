@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use foca::{Identity, State};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Evidence;
 use crate::error::Error;
@@ -13,8 +13,7 @@ use crate::ids::{Contact, Incarnation, NodeName, NodeRef};
 pub(super) const MAX_ADDRESS_BYTES: usize = 255;
 
 /// A member as foca sees it: one per name, and of two with one name the higher (rank, bump) stays.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(into = "WireId", try_from = "WireId")]
+#[derive(Clone, Debug)]
 pub(super) struct Id {
     pub(super) node: NodeRef,
     /// Orders the incarnations of one name. It is the incarnation itself, unless a member let this node take
@@ -81,31 +80,38 @@ impl Identity for Id {
 
 /// An identity on the wire. The rank follows the incarnation closely, so its distance is one byte.
 #[derive(Serialize, Deserialize)]
-struct WireId {
-    name: String,
+struct WireId<'a> {
+    name: &'a str,
     incarnation: u64,
     rank_offset: i64,
     bump: u32,
-    address: String,
+    address: &'a str,
 }
 
-impl From<Id> for WireId {
-    fn from(id: Id) -> Self {
-        let incarnation = id.node.incarnation.0;
-        Self {
-            name: id.node.name.as_str().to_owned(),
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let incarnation = self.node.incarnation.0;
+        let wire = WireId {
+            name: self.node.name.as_str(),
             incarnation,
-            rank_offset: id.rank.wrapping_sub(incarnation).cast_signed(),
-            bump: id.bump,
-            address: id.address.as_ref().to_owned(),
-        }
+            rank_offset: self.rank.wrapping_sub(incarnation).cast_signed(),
+            bump: self.bump,
+            address: &self.address,
+        };
+        wire.serialize(serializer)
     }
 }
 
-impl TryFrom<WireId> for Id {
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(WireId::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl TryFrom<WireId<'_>> for Id {
     type Error = Error;
 
-    fn try_from(wire: WireId) -> Result<Self, Error> {
+    fn try_from(wire: WireId<'_>) -> Result<Self, Error> {
         if wire.address.len() > MAX_ADDRESS_BYTES {
             return Err(Error::new(
                 crate::error::ErrorKind::InvalidArgument,

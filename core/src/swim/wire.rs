@@ -70,8 +70,9 @@ pub(super) struct Probe {
 impl Message {
     /// The packet; `None` when it cannot be encoded or is too large.
     pub(super) fn encode(&self) -> Option<Bytes> {
-        let mut bytes = vec![VERSION];
-        bytes.extend(postcard::to_allocvec(self).ok()?);
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        bytes.push(VERSION);
+        let bytes = postcard::to_extend(self, bytes).ok()?;
         (bytes.len() <= MAX_MESSAGE_BYTES).then(|| bytes.into())
     }
 
@@ -111,6 +112,9 @@ impl FocaPacket {
     }
 }
 
+/// Most packets are smaller.
+const USUAL_BYTES: usize = 256;
+
 /// foca's codec: postcard values one after the other.
 pub(super) struct IdCodec;
 
@@ -144,7 +148,7 @@ impl Codec<Id> for IdCodec {
 }
 
 fn put(value: &impl Serialize, mut buf: impl BufMut) -> Result<(), CodecError> {
-    let bytes = postcard::to_allocvec(value)?;
+    let bytes = postcard::to_extend(value, Vec::with_capacity(USUAL_BYTES))?;
     let left = buf.remaining_mut();
     if left < bytes.len() {
         return Err(CodecError::NoRoom { needed: bytes.len(), left });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::Error;
@@ -31,8 +32,8 @@ pub(crate) struct MemberInfo {
 pub(crate) struct Status {
     /// The sender's record.
     pub(crate) info: MemberInfo,
-    /// The strategy options that all members must share: path and value.
-    pub(crate) fingerprint: Vec<(String, String)>,
+    /// Hash over the strategy options that all members must share.
+    pub(crate) fingerprint: u64,
     /// Hash of the view the sender acts on; see `engine::membership`.
     pub(crate) view_hash: u64,
     /// Number of the last entry of the sender's log.
@@ -55,6 +56,17 @@ pub(crate) struct Status {
     pub(crate) wants_answer: bool,
     /// When the sender's hub started, in Unix milliseconds.
     pub(crate) started_ms: u64,
+    /// Who may come back with what it had.
+    pub(crate) silent: Silent,
+}
+
+/// Members that fell silent, as a status tells of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Silent {
+    /// They, and for how many seconds.
+    pub(crate) members: Vec<(NodeRef, u64)>,
+    /// Hash over the tombstones while somebody is silent, else 0.
+    pub(crate) stopped_hash: u64,
 }
 
 /// Version of a wanted entry (R1): the higher wins.
@@ -237,8 +249,8 @@ pub(crate) enum Message {
         /// Its instances.
         rows: Vec<(ChildId, InstanceRow)>,
     },
-    /// Hashes over the wanted children by bucket.
-    WantedBuckets(Vec<u64>),
+    /// Hashes over the wanted children by bucket, 8 bytes each, the lowest first.
+    WantedBuckets(Bytes),
     /// Wanted entries of the named buckets, tombstones too, and a wish for the receiver's own.
     WantedPush {
         /// The buckets that are complete in `entries`.
@@ -389,6 +401,10 @@ pub(crate) enum Message {
     Leave,
     /// Seen.
     LeaveAck,
-    /// The receiver may not join: this option differs.
-    StrategyMismatch(String),
+    /// The receiver may not join: its strategy options differ from these, the sender's. Path and value.
+    StrategyMismatch(Vec<(String, String)>),
+    /// How far is your log?
+    AskSeq(u64),
+    /// Its last entry.
+    Seq(u64, u64),
 }

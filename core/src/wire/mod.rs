@@ -7,8 +7,8 @@ mod message;
 pub use describe::describe;
 pub(crate) use frame::{Header, Inbox, Outbox, encode, open};
 pub(crate) use message::{
-    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Stage, StartAnswer, Status, StopAnswer,
-    Version, Wanted,
+    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Silent, Stage, StartAnswer, Status,
+    StopAnswer, Version, Wanted,
 };
 
 /// Largest frame of the control lane, in bytes.

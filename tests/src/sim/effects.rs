@@ -42,47 +42,47 @@ impl World {
     }
 
     fn carry_out_one(&mut self, at: ProcessId, hub: HubIndex, effect: Effect) -> Check {
-        self.digest.update(&self.now.0.to_le_bytes());
-        self.digest.update(&[at.0.to_le_bytes()[0], hub]);
+        self.digest.word(self.now.0);
+        self.digest.word(u64::from(at.0) << 8 | u64::from(hub));
         match effect {
             Effect::Send { to, lane: _, frame } => {
-                self.digest.update(b"send");
-                self.digest.update(&frame);
+                self.digest.bytes(b"send");
+                self.digest.bytes(&frame);
                 self.send(at, hub, &to, &frame)
             }
             Effect::Host(call) => {
-                self.digest.update(call.request.callback().as_bytes());
-                self.digest.update(call.child.as_str().as_bytes());
-                self.digest.update(&call.number.0.to_le_bytes());
+                self.digest.bytes(call.request.callback().as_bytes());
+                self.digest.bytes(call.child.as_str().as_bytes());
+                self.digest.word(call.number.0);
                 self.call(at, hub, call)
             }
             Effect::Reply(request, result) => {
-                self.digest.update(b"reply");
-                self.digest.update(&request.0.to_le_bytes());
-                self.digest.update(&[u8::from(result.is_ok())]);
+                self.digest.bytes(b"reply");
+                self.digest.word(request.0);
+                self.digest.word(u64::from(result.is_ok()));
                 self.record.reply(at, request, &result);
                 self.observe(&Fact::Replied { process: at, hub, request, result: &result })
             }
             Effect::Publish(child, row) => {
-                self.digest.update(b"row");
-                self.digest.update(child.as_str().as_bytes());
+                self.digest.bytes(b"row");
+                self.digest.bytes(child.as_str().as_bytes());
                 for instance in row.iter().flat_map(|row| &row.instances) {
-                    self.digest.update(instance.node.as_str().as_bytes());
-                    self.digest.update(&instance.epoch.0.to_le_bytes());
+                    self.digest.bytes(instance.node.as_str().as_bytes());
+                    self.digest.word(instance.epoch.0);
                 }
                 self.observe(&Fact::Row { process: at, hub, child: &child, row: row.as_ref() })
             }
             Effect::Status(status) => {
-                self.digest.update(b"status");
+                self.digest.bytes(b"status");
                 self.observe(&Fact::Status { process: at, hub, status: &status })
             }
             Effect::Hook(event) => {
-                self.digest.update(event.name.name().as_bytes());
+                self.digest.bytes(event.name.name().as_bytes());
                 self.record.hook(at, &event);
                 self.observe(&Fact::Hook { process: at, hub, event: &event })
             }
             Effect::Stopped => {
-                self.digest.update(b"stopped");
+                self.digest.bytes(b"stopped");
                 self.hub_stopped(at, hub)
             }
             Effect::Refused(error) => {

@@ -6,6 +6,7 @@
 
 mod config;
 mod detector;
+mod digest;
 mod draw;
 mod effects;
 mod fact;
@@ -91,7 +92,7 @@ pub fn run(options: &Options) -> Report {
     Report {
         seed: options.seed,
         violation,
-        digest: world.digest.digest(),
+        digest: world.digest.value(),
         events: world.events,
         simulated: world.now,
         faults: world.faults.count,

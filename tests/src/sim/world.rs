@@ -1,11 +1,11 @@
 //! The world: machines, processes, virtual time, and the loop over events.
 
 use process_hub::engine::Effect;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::Options;
 use super::config::Swarm;
 use super::detector::Detector;
+use super::digest::Digest;
 use super::draw::Streams;
 use super::fact::Fact;
 use super::faults::Faults;
@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) plans: Plans,
     pub(crate) record: Record,
     pub(crate) events: u64,
-    pub(crate) digest: Xxh3,
+    pub(crate) digest: Digest,
     pub(crate) scratch: Vec<Effect>,
     pub(crate) seed: u64,
 }
@@ -85,7 +85,7 @@ impl World {
             plans: Plans::default(),
             record: Record::new(swarm.is_scripted),
             events: 0,
-            digest: Xxh3::new(),
+            digest: Digest::default(),
             scratch: Vec::new(),
             seed: options.seed,
             swarm,
