@@ -6,7 +6,7 @@
 //! are dropped and counted, so observers never delay calls.
 
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,8 @@ struct Shared {
     hooks_dropped: AtomicU64,
     served: AtomicU64,
     pulled: AtomicU64,
+    /// Items of the last batch, which the host may not have come to yet.
+    held: AtomicUsize,
     doorbell: OnceLock<Doorbell>,
     inputs: Inputs,
 }
@@ -108,6 +110,7 @@ impl HostQueue {
             hooks_dropped: AtomicU64::new(0),
             served: AtomicU64::new(0),
             pulled: AtomicU64::new(0),
+            held: AtomicUsize::new(0),
             doorbell: OnceLock::new(),
             inputs,
         }))
@@ -190,6 +193,30 @@ impl HostQueue {
         select.ready_timeout(timeout).is_ok()
     }
 
+    /// Takes what is there, at most `max` items, without waiting: for a host with an event loop. Where there is less,
+    /// `arm` is called and what came meanwhile is taken too; a doorbell that is armed by it misses nothing.
+    ///
+    /// The items count as waiting until the next batch is taken, so that a loop they block is noticed.
+    #[must_use]
+    pub fn next_batch(&self, max: usize, arm: impl Fn()) -> Vec<HostItem> {
+        self.0.held.store(0, Ordering::Relaxed);
+        let mut items = Vec::new();
+        while items.len() < max {
+            let next = self.try_next().or_else(|| {
+                arm();
+                self.try_next()
+            });
+            let Some(item) = next else { break };
+            let is_last = matches!(item, HostItem::Closed);
+            items.push(item);
+            if is_last {
+                break;
+            }
+        }
+        self.0.held.store(items.len(), Ordering::Relaxed);
+        items
+    }
+
     /// The next hook only.
     #[must_use]
     pub fn next_hook(&self, timeout: Duration) -> Option<HookEvent> {
@@ -226,6 +253,11 @@ impl HostQueue {
     #[must_use]
     pub fn hooks_dropped(&self) -> u64 {
         self.0.hooks_dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many calls and answers the host has not come to, as far as can be known.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.calls.len() + self.0.held.load(Ordering::Relaxed)
     }
 
     /// How many calls and answers were pulled since the start.

@@ -164,7 +164,7 @@ impl Driver {
 
     fn watch_host(&mut self, time: Timestamp) {
         let queue = &self.shared.queue;
-        if let Some(blocked) = self.host_watch.look(time, queue.len(), queue.pulled()) {
+        if let Some(blocked) = self.host_watch.look(time, queue.waiting(), queue.pulled()) {
             tracing::warn!(target: "process_hub::host", hub = %self.shared.id, ?blocked, "the host does not pull its calls");
             self.fire(HookEvent::host_unresponsive(blocked));
         }

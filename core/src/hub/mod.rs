@@ -407,6 +407,17 @@ impl Hub {
         self.shared().queue.push(HostItem::Task(task));
     }
 
+    /// Ends the hub without its host, which can run nothing any more: the children are abandoned, the members are
+    /// told that the node leaves. Waits at most `timeout`; says whether the hub ended.
+    pub fn halt(&self, timeout: Duration) -> bool {
+        let shared = self.shared();
+        if shared.requests.is_forked() {
+            return false;
+        }
+        shared.requests.inputs().halt();
+        shared.ended.wait(timeout)
+    }
+
     /// Where a child is and why, as the document of `where`.
     pub fn where_is(&self, child: &ChildId) -> Pending<Value> {
         self.requests().submit(Command::Where(child.clone()), |outcome| outcome.into_json().map(Ok))

@@ -144,3 +144,52 @@ fn other_end_is_dropped_then_a_wait_gives_up() {
     queue.push_call(call(1, message()));
     assert_eq!(number(queue.next(PATIENCE)), 1);
 }
+
+fn batch(queue: &HostQueue, max: usize) -> (usize, bool) {
+    let is_armed = std::cell::Cell::new(false);
+    let items = queue.next_batch(max, || is_armed.set(true));
+    (items.len(), is_armed.get())
+}
+
+#[test]
+fn host_takes_batches_then_a_short_one_arms_its_bell() {
+    let (queue, _inputs) = queue();
+    for n in 1..=3 {
+        queue.push_call(call(n, message()));
+    }
+    queue.push_hook(hook());
+    assert_eq!(batch(&queue, 2), (2, false));
+    assert_eq!(batch(&queue, 2), (2, false));
+    assert_eq!(batch(&queue, 2), (0, true));
+}
+
+#[test]
+fn something_comes_while_the_bell_is_armed_then_it_is_in_the_batch() {
+    let (queue, _inputs) = queue();
+    let is_first = std::cell::Cell::new(true);
+    let items = queue.next_batch(8, || {
+        if is_first.replace(false) {
+            queue.push_call(call(1, message()));
+        }
+    });
+    assert_eq!(items.len(), 1);
+}
+
+#[test]
+fn host_takes_a_batch_then_it_waits_until_the_next_is_taken() {
+    let (queue, _inputs) = queue();
+    queue.push_call(call(1, message()));
+    assert_eq!(batch(&queue, 8).0, 1);
+    assert_eq!(queue.waiting(), 1);
+    assert_eq!(batch(&queue, 8).0, 0);
+    assert_eq!(queue.waiting(), 0);
+}
+
+#[test]
+fn queue_is_closed_then_a_batch_ends_with_it() {
+    let (queue, _inputs) = queue();
+    queue.push_call(call(1, message()));
+    queue.close();
+    assert!(matches!(queue.next_batch(8, || {}).as_slice(), [HostItem::Call(_), HostItem::Closed]));
+    assert!(matches!(queue.next_batch(8, || {}).as_slice(), [HostItem::Closed]));
+}
