@@ -183,3 +183,37 @@ fn names_that_users_import_then_exported_by_the_package() {
     let missing: BTreeSet<_> = classes.filter(|class| !exported.contains(&format!("\"{class}\""))).collect();
     assert_eq!(missing, BTreeSet::new(), "missing in __all__");
 }
+
+#[test]
+fn names_in_node_then_in_the_package() {
+    let source = sources("bindings-node/ts", "ts");
+    assert_all_exist("node", &["operation", "option", "hook", "error"], |list, name| match list {
+        "operation" => {
+            let (_, method) = name.split_once('.').expect("Class.method");
+            let is_method = [format!("  {method}("), format!("  {method}<"), format!(" async {method}(")];
+            let is_other = [format!(" async {method}<"), format!("  get {method}(")];
+            is_method.iter().chain(&is_other).any(|form| source.contains(form))
+        }
+        "option" => {
+            let (of, option) = name.split_once('(').expect("of(option)");
+            let option = option.trim_end_matches(')');
+            let is_there = ["interface", "type", "export function"].map(|kind| format!("{kind} {of}"));
+            let is_named = [format!("{option}:"), format!("{option}?:")];
+            is_there.iter().any(|it| source.contains(it)) && is_named.iter().any(|it| source.contains(it))
+        }
+        "hook" => source.contains(&format!("  {name}: {{")) || source.contains(&format!("'{name}'")),
+        _ => source.contains(&format!("class {name} extends HubError")),
+    });
+}
+
+#[test]
+fn functions_of_the_node_binding_then_each_contains_panics() {
+    let source = sources("bindings-node/src", "rs");
+    // The attributes of types and of their blocks stand alone; those of functions catch what unwinds (N-07).
+    let bare = source.split("#[napi").skip(1).filter(|rest| {
+        let (options, rest) = rest.split_once(']').expect("an attribute ends");
+        let is_item = ["pub struct", "impl "].iter().any(|item| rest.trim_start().starts_with(item));
+        !is_item && !options.contains("catch_unwind")
+    });
+    assert_eq!(bare.count(), 0, "functions that JavaScript calls without `catch_unwind`");
+}

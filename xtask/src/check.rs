@@ -2,7 +2,7 @@
 
 use crate::process::{self, Failure, Outcome, cargo, has};
 use crate::report::{self, Ended, Suite};
-use crate::{generate, pure, python};
+use crate::{generate, node_suites, pure, python};
 
 /// The suites of `check`, quickest first.
 pub(crate) const SUITES: &[Suite] = &[
@@ -14,6 +14,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "deny", shows: "licences, sources and advisories of the dependencies", run: deny },
     Suite { name: "ruff", shows: "the Python sources are formatted and lint clean", run: ruff },
     Suite { name: "mypy", shows: "the Python package is fully typed", run: mypy },
+    Suite { name: "tsc", shows: "the Node package is fully typed", run: node_suites::types },
 ];
 
 /// `check [--only SUITE,…]`.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::node;
 use crate::process::{self, Failure, Outcome};
 use crate::python::{self, Environment};
 
@@ -34,12 +35,15 @@ fn absolute(folder: &str) -> Outcome<PathBuf> {
     }
 }
 
-/// `pack`: leaves the wheel in `target/pack`.
+/// `pack`: leaves the wheel and the npm tarballs in `target/pack`.
 pub(crate) fn pack(args: &[String]) -> Outcome {
     if let Some(arg) = args.first() {
         return Err(Failure::usage(format!("pack takes no `{arg}`")));
     }
     println!("{}", python::build_wheel()?.display());
+    for tarball in node::build_packages()? {
+        println!("{}", tarball.display());
+    }
     Ok(())
 }
 

@@ -9,12 +9,13 @@ use process_hub::observe::HookName;
 use crate::process::{self, Failure, Outcome, io};
 
 /// Path and text of each generated file.
-fn files() -> [(&'static str, String); 4] {
+fn files() -> [(&'static str, String); 5] {
     [
         ("docs/configuration.md", configuration()),
         ("docs/errors.md", errors()),
         ("docs/hooks.md", hooks()),
         ("bindings-python/python/process_hub/_error_table.py", python_errors()),
+        ("bindings-node/ts/error-classes.ts", node_errors()),
     ]
 }
 
@@ -125,5 +126,38 @@ fn python_errors() -> String {
         let _ = writeln!(text, "    (\n        {name:?},\n        {number},\n        {meaning:?},\n    ),");
     }
     text.push_str(")\n");
+    text
+}
+
+/// The class of a kind: its name in capitals, `Error` behind it. `Hub` goes before the names that other libraries
+/// have too.
+fn class_name(kind: ErrorKind) -> String {
+    let capital = |word: &str| match word.split_at_checked(1) {
+        Some((first, rest)) => first.to_uppercase() + rest,
+        None => String::new(),
+    };
+    let name: String = kind.name().split('_').map(capital).collect();
+    let prefix = if matches!(kind, ErrorKind::Timeout | ErrorKind::Cancelled) { "Hub" } else { "" };
+    format!("{prefix}{name}Error")
+}
+
+fn node_errors() -> String {
+    let mut text = format!(
+        "// {MARK}\n/** The errors of process-hub: one class for each kind of the core's table. */\n\n\
+         import {{ HubError }} from './hub-error.js';\n"
+    );
+    for kind in ErrorKind::ALL {
+        let (class, name, number, meaning) = (class_name(*kind), kind.name(), kind.number(), kind.meaning());
+        let _ = write!(
+            text,
+            "\n/** {meaning} */\nexport class {class} extends HubError {{\n  static override readonly kind = '{name}';\n  \
+             static override readonly number = {number};\n}}\n"
+        );
+    }
+    text.push_str("\n/** The class of each kind, in the order of the numbers. */\nexport const ERRORS = [\n");
+    for kind in ErrorKind::ALL {
+        let _ = writeln!(text, "  {},", class_name(*kind));
+    }
+    text.push_str("] as const;\n");
     text
 }

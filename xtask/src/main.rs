@@ -11,6 +11,8 @@ mod check;
 mod demo;
 mod generate;
 mod keygen;
+mod node;
+mod node_suites;
 mod process;
 mod pure;
 mod python;
@@ -37,7 +39,7 @@ cargo xtask COMMAND
   agents --check [--languages A,…] [--only SCENARIO,…]
                        the scenarios over clusters of all languages, alone and mixed
   gen [--check]        write (or compare) the generated docs and tables
-  pack                 leave the wheel in target/pack
+  pack                 leave the wheel and the npm tarballs in target/pack
   keygen FILE          write a new shared key, mode 0600
 ";
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::process::{self, Failure, Outcome, cargo, has};
 use crate::report::{self, Ended, Suite};
-use crate::{check, python};
+use crate::{check, node_suites, python};
 
 /// Seeds of the simulator in one run of `test`; nightly runs take more.
 const SIM_SEEDS: &str = "100";
@@ -16,6 +16,14 @@ const RUN_SUITES: &[Suite] = &[
     Suite { name: "wheel", shows: "the wheel builds and installs into an empty environment", run: wheel },
     Suite { name: "readme", shows: "the README's example runs as a newcomer would run it", run: readme },
     Suite { name: "python", shows: "the Python package on real hubs", run: pytest },
+    Suite { name: "npm", shows: "the npm packages build and install into an empty folder", run: node_suites::npm },
+    Suite {
+        name: "node-readme",
+        shows: "the READMEs' examples run in three kinds of modules",
+        run: node_suites::readme,
+    },
+    Suite { name: "node", shows: "the Node package on real hubs", run: node_suites::tests },
+    Suite { name: "chat-rooms", shows: "the Node example keeps its rooms", run: node_suites::example },
 ];
 
 const NET_SUITE: Suite = Suite { name: "net", shows: "the long tests over real sockets, in release", run: long_tests };

@@ -1,0 +1,149 @@
+//! A hub: its operations, its local reads, and its queue.
+
+mod operations;
+mod pulling;
+mod reads;
+
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use napi_derive::napi;
+use process_hub::config::HubConfig;
+use process_hub::error::{Error, ErrorKind};
+use process_hub::host::call::KindInfo;
+use process_hub::host::queue::HostQueue;
+use process_hub::hub::Hub;
+use process_hub::observe::HookName;
+
+use crate::cell::Cell;
+use crate::environment::{Environment, Opened};
+use crate::errors::{invalid_argument, raise};
+use crate::node::NativeNode;
+
+/// A hub: begun by `start`, there once that was answered.
+#[napi]
+pub struct NativeHub {
+    inner: Arc<OnceLock<Inner>>,
+}
+
+struct Inner {
+    hub: Hub,
+    queue: HostQueue,
+    bell: Arc<Bell>,
+    shutdown_timeout: Duration,
+    /// Its number among what the environment has open.
+    opened: u32,
+}
+
+/// Whether the event loop wants to be woken: it found the queue empty and was not woken since.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Bell {
+    /// The loop found the queue empty, and looks once more.
+    fn arm(&self) {
+        self.0.store(true, Ordering::Relaxed);
+        // Pairs with the fence of `is_due`: the loop sees what was queued, or who queued it sees the armed bell.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Something was queued: says whether to ring, once.
+    fn is_due(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// Milliseconds of JavaScript; a negative time is none.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+pub(crate) fn ms(ms: f64) -> Duration {
+    Duration::from_millis(ms as u64)
+}
+
+impl NativeHub {
+    fn inner(&self, operation: &str) -> napi::Result<&Inner> {
+        let missing = || raise(&Error::new(ErrorKind::NotStarted, operation, "the hub was not started"));
+        self.inner.get().ok_or_else(missing)
+    }
+}
+
+fn kind_infos(kinds: &str) -> Result<Vec<KindInfo>, Error> {
+    serde_json::from_str(kinds).map_err(|error| invalid_argument("register", format!("a kind: {error}")))
+}
+
+fn hook_bits(names: &[String]) -> Result<u64, Error> {
+    names.iter().try_fold(0, |bits, name| match HookName::from_name(name) {
+        Some(hook) => Ok(bits | hook.bit()),
+        None => Err(invalid_argument("on", format!("there is no hook named {name}"))),
+    })
+}
+
+pub(crate) fn read_config(text: &str) -> Result<HubConfig, Error> {
+    let document =
+        serde_json::from_str(text).map_err(|error| Error::new(ErrorKind::InvalidConfig, "start", error.to_string()))?;
+    HubConfig::from_json(&document)
+}
+
+#[napi]
+impl NativeHub {
+    #[napi(constructor, catch_unwind)]
+    #[allow(clippy::new_without_default, reason = "made by JavaScript only")]
+    pub fn new() -> Self {
+        Self { inner: Arc::default() }
+    }
+
+    /// Starts the hub; answers null.
+    #[napi(catch_unwind)]
+    pub fn start(
+        &self,
+        environment: &Environment,
+        config: String,
+        kinds: String,
+        hooks: Vec<String>,
+        node: Option<&NativeNode>,
+    ) -> napi::Result<u32> {
+        let config = read_config(&config).map_err(|error| raise(&error))?;
+        let kinds = kind_infos(&kinds).map_err(|error| raise(&error))?;
+        let hooks = hook_bits(&hooks).map_err(|error| raise(&error))?;
+        let node = node.map(|node| node.node("start")).transpose()?.map(|(_, node)| node.clone());
+        let (cell, shared) = (Arc::clone(&self.inner), Arc::clone(&environment.shared));
+        environment.shared.begin("start", move |opened| {
+            let shutdown_timeout = config.shutdown_timeout;
+            let mut builder = Hub::builder(config).host_hooks(hooks);
+            if let Some(node) = &node {
+                builder = builder.node(node);
+            }
+            for kind in kinds {
+                builder = builder.kind_info(kind);
+            }
+            let (hub, queue) = builder.start_with_queue()?;
+            let bell = Arc::new(Bell::default());
+            let (rung, environment) = (Arc::clone(&bell), Arc::clone(&shared));
+            queue.set_doorbell(Box::new(move || {
+                if rung.is_due() {
+                    environment.ring();
+                }
+            }));
+            shared.opened(opened, Opened::Hub(hub.clone()));
+            // What came before the bell was set is found by the first look, which follows this answer.
+            let _ = cell.set(Inner { hub, queue, bell, shutdown_timeout, opened });
+            Ok(Cell::Null)
+        })
+    }
+
+    /// Drains, leaves and stops; answers the report.
+    #[napi(catch_unwind)]
+    pub fn stop(&self, environment: &Environment, timeout_ms: Option<f64>) -> napi::Result<u32> {
+        let inner = self.inner("stop")?;
+        let timeout = timeout_ms.map_or(inner.shutdown_timeout, ms);
+        let (hub, opened, shared) = (inner.hub.clone(), inner.opened, Arc::clone(&environment.shared));
+        environment.shared.begin("stop", move |_| {
+            let report = hub.stop(timeout);
+            if !hub.is_alive() {
+                shared.closed(opened);
+            }
+            report.map(|report| Cell::json(&report))
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! Items of the host queue as cells; `items.ts` names the numbers.
+
+use process_hub::engine::Outcome;
+use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StartContext};
+use process_hub::host::queue::HostItem;
+use serde_json::json;
+
+use crate::cell::Cell;
+
+/// Cells of one item: operation, number of the call or request, instance, and two that belong to the operation.
+pub(crate) const WIDTH: usize = 5;
+
+const NOTHING: u8 = 0;
+const START: u8 = 1;
+const RUN: u8 = 2;
+const CANCEL_RUN: u8 = 3;
+const HANDLE: u8 = 4;
+const PREPARE_STATE: u8 = 5;
+const ALTER_STATE: u8 = 6;
+const RESOLVE_CONFLICT: u8 = 7;
+const REDUNDANCY_SIGNAL: u8 = 8;
+const HANDOVER_START: u8 = 9;
+const SET_EPOCH: u8 = 10;
+const STOP: u8 = 11;
+const DISCARD: u8 = 12;
+const ALTER_SPEC: u8 = 13;
+const COMPLETED: u8 = 14;
+const HOOK: u8 = 15;
+const CLOSED: u8 = 16;
+
+fn item(operation: u8, number: u64, instance: u64, first: Cell, second: Cell) -> [Cell; WIDTH] {
+    [Cell::Number(operation.into()), Cell::number(number), Cell::number(instance), first, second]
+}
+
+/// The cells of an item.
+pub(crate) fn cells(of: HostItem) -> [Cell; WIDTH] {
+    match of {
+        HostItem::Call(call) => call_cells(call),
+        HostItem::Completed(request, Ok(outcome)) => item(COMPLETED, request.0, 0, Cell::Null, outcome_cell(outcome)),
+        HostItem::Completed(request, Err(error)) => {
+            item(COMPLETED, request.0, 0, Cell::text(error.to_json().to_string()), Cell::Null)
+        }
+        HostItem::Hook(event) => item(HOOK, 0, 0, Cell::text(event.name.name()), Cell::text(event.payload.to_string())),
+        HostItem::Task(task) => {
+            // Nobody queues one here: tasks are for hosts whose threads are the core's.
+            task.run();
+            item(NOTHING, 0, 0, Cell::Null, Cell::Null)
+        }
+        HostItem::Closed => item(CLOSED, 0, 0, Cell::Null, Cell::Null),
+    }
+}
+
+/// Replies cross as payloads, everything else as its document.
+fn outcome_cell(outcome: Outcome) -> Cell {
+    match outcome {
+        Outcome::Done => Cell::Null,
+        Outcome::Reply(payload) => Cell::Payload(payload),
+        Outcome::Started(result) => Cell::json(&result),
+        Outcome::Stopped(result) => Cell::json(&result),
+        Outcome::Drained(report) => Cell::json(&report),
+        Outcome::Json(value) => Cell::text(value.to_string()),
+        Outcome::Children(nodes) => Cell::json(&nodes),
+    }
+}
+
+fn context(context: &StartContext) -> Cell {
+    let spec = &context.spec;
+    Cell::json(&json!({
+        "child_id": spec.id, "kind": spec.kind, "hub_id": context.hub_id, "node": context.node,
+        "epoch": context.epoch, "mode": context.mode, "start_reason": context.reason,
+        "metadata": spec.metadata.as_deref(),
+    }))
+}
+
+fn call_cells(call: HostCall) -> [Cell; WIDTH] {
+    let (operation, first, second) = match call.request {
+        HostRequest::Start(start) => (START, context(&start), Cell::Payload(start.spec.args.clone())),
+        HostRequest::Run => (RUN, Cell::Null, Cell::Null),
+        HostRequest::CancelRun => (CANCEL_RUN, Cell::Null, Cell::Null),
+        HostRequest::Handle { message, chain } => {
+            // The children that wait for this one; it adds itself.
+            let chain = if chain.is_empty() { Cell::Null } else { Cell::json(&chain) };
+            (HANDLE, Cell::Payload(message), chain)
+        }
+        HostRequest::PrepareState => (PREPARE_STATE, Cell::Null, Cell::Null),
+        HostRequest::AlterState(state) => (ALTER_STATE, Cell::Payload(state), Cell::Null),
+        HostRequest::ResolveConflict(state) => (RESOLVE_CONFLICT, Cell::Payload(state), Cell::Null),
+        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, Cell::json(&mode), Cell::Null),
+        HostRequest::HandoverStart(HandoverTarget::Node { node, epoch }) => {
+            (HANDOVER_START, Cell::json(&json!({ "node": node, "epoch": epoch })), Cell::Null)
+        }
+        HostRequest::HandoverStart(HandoverTarget::Error(error)) => {
+            (HANDOVER_START, Cell::json(&json!({ "error": error })), Cell::Null)
+        }
+        HostRequest::SetEpoch(epoch) => (SET_EPOCH, Cell::number(epoch.0), Cell::Null),
+        HostRequest::Stop(reason) => (STOP, Cell::json(&reason), Cell::Null),
+        HostRequest::Discard => (DISCARD, Cell::Null, Cell::Null),
+        HostRequest::AlterSpec { spec, nodes } => {
+            (ALTER_SPEC, Cell::text(spec.to_json().to_string()), Cell::json(&nodes))
+        }
+    };
+    item(operation, call.number.0, call.instance.0, first, second)
+}

@@ -1,0 +1,106 @@
+/** A node that several hubs of this process share. */
+
+import { documentText, nodeDocument } from './config.js';
+import type { NodeOptions, Profile } from './config.js';
+import { calling } from './errors.js';
+import { rename, toSnake } from './names.js';
+import { native } from './native.js';
+import type { NativeNode } from './native.js';
+import { Hold, runtime } from './runtime.js';
+import { toMs, waitFor } from './waiting.js';
+import type { TimeoutOptions, WaitOptions } from './waiting.js';
+
+/**
+ * One member of the cluster, for several hubs of this process over one port.
+ *
+ * A hub started with `node` does not stop it: stop the node after its hubs.
+ */
+export class Node {
+  readonly #native: NativeNode;
+  readonly #hold: Hold;
+  #stopping: Promise<void> | undefined;
+
+  private constructor(started: NativeNode) {
+    this.#native = started;
+    this.#hold = new Hold();
+  }
+
+  /** Listens, and begins to look for the other nodes. */
+  static async start(options: NodeOptions & { readonly profile?: Profile } & WaitOptions = {}): Promise<Node> {
+    const { profile, signal, ...rest } = options;
+    return Node.#start(nodeDocument(rest), profile, signal);
+  }
+
+  /** Starts a node of the object `node` of the configuration document. */
+  static async fromConfig(
+    config: Readonly<Record<string, unknown>>,
+    options: { readonly profile?: Profile } & WaitOptions = {},
+  ): Promise<Node> {
+    return Node.#start(config, options.profile, options.signal);
+  }
+
+  static async #start(config: object, profile: Profile | undefined, signal: WaitOptions['signal']): Promise<Node> {
+    const text = documentText(config, 'start_node');
+    const timers = typeof profile === 'object' && profile !== null ? rename(profile, toSnake) : profile;
+    const profileText = timers === undefined ? null : documentText(timers, 'start_node');
+    const made = new native.NativeNode();
+    const { environment } = runtime();
+    const begin = (): number => calling(() => made.start(environment, text, profileText));
+    const started = runtime().work('start_node', undefined, begin, () => new Node(made));
+    try {
+      return await waitFor('start_node', started, signal);
+    } catch (error) {
+      // Nobody gets to see a node whose start was not waited for.
+      void started.then((node) => node.stop()).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** The node's name. */
+  get name(): string {
+    return calling(() => this.#native.name);
+  }
+
+  /** The `host:port` that peers are told. */
+  get address(): string {
+    return calling(() => this.#native.address);
+  }
+
+  /** Stops the hubs that still run on it, and leaves the cluster. Stopping again does nothing. */
+  async stop(options: TimeoutOptions = {}): Promise<void> {
+    const timeoutMs = options.timeoutMs === undefined ? null : toMs(options.timeoutMs, 'timeoutMs', 'stop_node', 0);
+    this.#stopping ??= this.#stop(timeoutMs);
+    return waitFor('stop_node', this.#stopping, options.signal);
+  }
+
+  async #stop(timeoutMs: number | null): Promise<void> {
+    const { environment } = runtime();
+    const begin = (): number => calling(() => this.#native.stop(environment, timeoutMs));
+    try {
+      await runtime().work('stop_node', undefined, begin, () => undefined);
+    } finally {
+      this.#hold.end();
+    }
+  }
+
+  /** Lets the node keep the process alive, as it does from the start. */
+  ref(): this {
+    this.#hold.ref();
+    return this;
+  }
+
+  /** Lets the process end although the node runs. */
+  unref(): this {
+    this.#hold.unref();
+    return this;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  /** @internal */
+  static nativeOf(node: Node): NativeNode {
+    return node.#native;
+  }
+}
