@@ -19,9 +19,6 @@ use super::time::{WorldTime, micros};
 use super::violation::Check;
 use super::world::World;
 
-/// How long undoing a failed request may take.
-const ROLLBACK: Duration = Duration::from_secs(10);
-
 /// What one child is, all through a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Role {
@@ -166,10 +163,7 @@ impl World {
         let request = RequestId(cell.next_request);
         cell.next_request += 1;
         self.observe(&Fact::Issued { process: at, hub, request, command: &command })?;
-        let rolls_back = matches!(&command, Command::Start(_, StartOptions { on_failure: OnFailure::Rollback, .. }));
-        // A roll-back begins when the time is over and has its own.
-        let total = if rolls_back { timeout + ROLLBACK } else { timeout };
-        let due_us = micros(total) * 103 / 100 + 600_000;
+        let due_us = micros(timeout) * 103 / 100 + 600_000;
         let due = Event::RequestDue { at, hub, request, extended: false };
         self.push_us(due_us, due);
         let is_message = matches!(command, Command::Call(_) | Command::Start(..) | Command::Stop(..));

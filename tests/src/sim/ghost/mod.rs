@@ -137,14 +137,23 @@ pub(crate) struct Intent {
     pub(crate) request: Option<(ProcessId, RequestId)>,
     pub(crate) issued: WorldTime,
     pub(crate) ended: Option<(WorldTime, WishEnd)>,
-    /// Processes that died since it was granted.
+    /// Processes that died since it was issued.
     pub(crate) deaths_since: u32,
+    /// Whoever granted it told others as members: at least two hold it (R1).
+    pub(crate) is_held_by_two: bool,
 }
 
 impl Intent {
     /// The child may have stopped itself.
     pub(crate) const fn unknown_stop(now: WorldTime) -> Self {
-        Self { wish: Wish::Stop, request: None, issued: now, ended: Some((now, WishEnd::Unknown)), deaths_since: 0 }
+        Self {
+            wish: Wish::Stop,
+            request: None,
+            issued: now,
+            ended: Some((now, WishEnd::Unknown)),
+            deaths_since: 0,
+            is_held_by_two: false,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ impl Ghost {
                     issued: now,
                     ended: None,
                     deaths_since: 0,
+                    is_held_by_two: false,
                 });
             }
         };
@@ -57,10 +58,13 @@ impl Ghost {
 
     pub(super) fn end_intents(&mut self, process: ProcessId, request: RequestId, end: impl Fn(usize) -> WishEnd) {
         let now = self.now;
+        let hubs = &self.processes[process.0 as usize].hubs;
+        let is_held_by_two = hubs.iter().all(|hub| !hub.members.is_empty());
         for (index, child) in self.children.iter_mut().enumerate() {
             let mine = |intent: &&mut Intent| intent.request == Some((process, request)) && intent.ended.is_none();
             for intent in child.intents.iter_mut().rev().filter(mine) {
                 intent.ended = Some((now, end(index)));
+                intent.is_held_by_two = is_held_by_two;
             }
         }
     }

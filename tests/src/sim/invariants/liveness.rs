@@ -188,8 +188,8 @@ fn certain(ghost: &Ghost, core: &[ProcessId], child: &GhostChild) -> Option<Wish
             dropped.map(|(_, at)| *at).any(|at| at >= last.issued)
         }),
     };
-    // A stop is held by two nodes only where there were two.
-    let survivable_deaths = if last.wish == Wish::Stop { 0 } else { 1 };
+    // A stop is held by two nodes only where there were two; what is known of starts, see `FORGOTTEN`.
+    let survivable_deaths = u32::from(last.wish != Wish::Stop || last.is_held_by_two);
     (is_alone && (last.deaths_since <= survivable_deaths || is_held)).then_some(last.wish)
 }
 

@@ -7,7 +7,7 @@ use process_hub::ids::Epoch;
 use process_hub::observe::HookName;
 
 use super::super::fact::{Fact, child_id};
-use super::super::ghost::{Ghost, GhostChild, Life, OpEnd, Run, Wish, WishEnd};
+use super::super::ghost::{End, Ghost, GhostChild, Life, OpEnd, Run, Wish, WishEnd};
 use super::super::host::OpId;
 use super::super::queue::ProcessId;
 use super::super::time::WorldTime;
@@ -100,7 +100,7 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
         let Some((by, instance, at)) = op.handled.first().filter(|_| !known.contains(&id)) else {
             continue;
         };
-        if is_excused(ghost, child, run, child.run(*by, *instance), *at) {
+        if is_excused(ghost, child, run, child.run(*by, *instance), id, *at) {
             continue;
         }
         return broken(
@@ -119,20 +119,22 @@ fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
     Ok(())
 }
 
-fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, at: WorldTime) -> bool {
-    let is_told = child.losses.iter().any(|(_, _, told)| *told >= at) || child.conflicts.iter().any(|told| *told >= at);
+fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, op: OpId, at: WorldTime) -> bool {
+    // Told for a higher epoch, also before: the instance worked on although it had been given up elsewhere.
+    let is_above = |epoch: &Epoch| run.and_then(|run| run.epochs.first()).is_some_and(|first| epoch >= first);
+    let is_told = child.losses.iter().any(|(_, epoch, _)| is_above(epoch));
+    let has_conflict = child.conflicts.iter().any(|told| *told >= at);
     let is_new = child.intents.iter().any(|intent| {
         intent.wish == Wish::Stop
             && !matches!(intent.ended, Some((_, WishEnd::Refused)))
             && intent.ended.is_none_or(|(ended, _)| ended >= at)
     });
-    let restarted = child.runs.iter().any(|run| {
-        let began_empty = matches!(run.reason, StartReason::Restart | StartReason::Initial);
-        began_empty && run.begun >= at
-    });
-    // Told for a higher epoch, also before: the instance worked on although it had been given up elsewhere.
-    let is_above = |epoch: &Epoch| run.is_some_and(|run| *epoch > run.epoch);
-    let is_told = is_told || child.losses.iter().any(|(_, epoch, _)| is_above(epoch));
+    // A crash ends what an instance had: it starts again empty, also where it was moved to meanwhile.
+    let has_crashed = child
+        .runs
+        .iter()
+        .any(|run| matches!(run.ended, Some((_, End::Discarded))) && run.state.ops.binary_search(&op).is_ok());
+    let is_anew = child.runs.iter().any(|run| run.reason == StartReason::Initial && run.begun >= at);
     // Whoever knew of the instance died with it: a node that was cut off or paused all the time cannot tell.
     // Who began without the message decides who could have told it so.
     let is_heir = |heir: &&Run| heir.begun >= at && heir.reason == StartReason::Failover;
@@ -147,5 +149,5 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, a
     let is_higher = |other: &Run| run.is_some_and(|run| other.epoch > run.epoch && other.process != run.process);
     let outlasts = |other: &Run| other.begun <= at && other.ended.is_none_or(|(end, _)| end > at);
     let was_outdone = child.runs.iter().any(|other| is_higher(other) && outlasts(other));
-    is_told || is_new || restarted || is_forgotten || was_outdone
+    is_told || has_conflict || is_new || has_crashed || is_anew || is_forgotten || was_outdone
 }

@@ -20,6 +20,7 @@ mod s20;
 mod s3;
 mod s4;
 mod s6;
+mod s8;
 mod s9;
 
 use super::fact::Fact;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(s3::OneActive),
         Box::new(s4::Swap),
         Box::new(s6::Report),
+        Box::new(s8::Decided::default()),
         Box::new(s9::Fencing::default()),
         Box::new(s10::NoResurrection),
         Box::new(callbacks::OncePerToken),

@@ -42,10 +42,13 @@ fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reas
         // Without a delivered state an old instance lives on for its retention, also where the child comes back to.
         let may_be_retained =
             ghost.is_hot(hub) && run.epoch.0 < epoch && !(child.kind.has_state() && ghost.hands_over(hub));
+        // Hot: the source of a move may crash and start again before the target, which is not the child yet, is gone.
+        let is_unused_target = ghost.is_hot(hub) && run.reason == StartReason::Migration && !run.was_listed;
         let is_wrong = if run.process == process {
             !may_be_retained
         } else {
-            !is_hot_move && !is_frozen_old && are_long_together(ghost, hub, process, run.process)
+            let is_hot = is_hot_move || is_frozen_old || is_unused_target;
+            !is_hot && are_long_together(ghost, hub, process, run.process)
         };
         if is_wrong {
             return broken(

@@ -7,7 +7,7 @@ use process_hub::host::call::{HostCall, HostRequest, StartReason};
 use process_hub::ids::{ChildId, Epoch};
 
 use super::super::fact::{Fact, child_index};
-use super::super::ghost::{Ghost, GhostChild, Run};
+use super::super::ghost::{End, Ghost, GhostChild, Run};
 use super::super::queue::{HubIndex, ProcessId};
 use super::super::violation::Check;
 use super::{Invariant, broken};
@@ -112,10 +112,16 @@ fn is_excused(ghost: &Ghost, hub: HubIndex, child: &GhostChild, before: &Run, ru
     // Supervised restarts, moves without hand-over and new starts after a stop begin empty by right.
     let begins_empty = |other: &Run| {
         other.begun >= before.begun
+            && other.taken_count == 0
             && (matches!(other.reason, StartReason::Restart | StartReason::Initial)
                 || other.reason == StartReason::Migration && !ghost.hands_over(hub))
     };
+    // What crashed may be moved before it is started again: then the target begins empty.
+    let has_crashed = |other: &Run| other.begun >= before.begun && matches!(other.ended, Some((_, End::Discarded)));
     // The loser's state may have been refused, or not be there to give: the hook tells (R12).
     let has_conflict = child.conflicts.iter().any(|at| *at >= before.begun);
-    !were_together || is_told || has_conflict || child.runs.iter().any(begins_empty)
+    !were_together
+        || is_told
+        || has_conflict
+        || child.runs.iter().any(|other| begins_empty(other) || has_crashed(other))
 }
