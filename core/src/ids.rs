@@ -1,10 +1,10 @@
 //! Names and numbers that identify things, each with a type of its own.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use crate::error::{Error, ErrorKind};
 
@@ -14,17 +14,18 @@ pub const MAX_ID_BYTES: usize = 255;
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        #[serde(transparent)]
-        pub struct $name(Arc<str>);
+        ///
+        /// Up to 23 bytes are kept in place; a longer text is shared by all clones.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Checks the length (1–255 bytes of UTF-8) and keeps the text.
             ///
             /// # Errors
             /// `invalid_argument` with the length when it is out of range.
-            pub fn new(text: impl Into<Arc<str>>) -> Result<Self, Error> {
-                let text = text.into();
+            pub fn new(text: impl AsRef<str>) -> Result<Self, Error> {
+                let text = text.as_ref();
                 if text.is_empty() || text.len() > MAX_ID_BYTES {
                     return Err(Error::new(
                         ErrorKind::InvalidArgument,
@@ -36,7 +37,7 @@ macro_rules! text_id {
                         ),
                     ));
                 }
-                Ok(Self(text))
+                Ok(Self(SmolStr::new(text)))
             }
 
             /// The text itself.
@@ -58,13 +59,19 @@ macro_rules! text_id {
             }
         }
 
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
         impl std::borrow::Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
             }
         }
 
-        /// By hand, so that what a peer sends is checked as well, and costs one allocation.
+        /// By hand, so that what a peer sends is checked as well, and costs no second allocation.
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;

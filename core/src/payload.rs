@@ -1,9 +1,11 @@
 //! Opaque bytes with a content type: what children exchange and hand over.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Largest message of `call` and `send`, in bytes: 1 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -50,7 +52,30 @@ pub struct Payload {
     /// How to read `data`.
     pub content_type: ContentType,
     /// The bytes.
+    #[serde(deserialize_with = "read_bytes")]
     pub data: Bytes,
+}
+
+/// What most arguments are.
+const NULL: &[u8] = b"null";
+
+/// Reads bytes; those of a child without arguments are kept once for all.
+fn read_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    struct Data;
+
+    impl Visitor<'_> for Data {
+        type Value = Bytes;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+            Ok(if bytes == NULL { Bytes::from_static(NULL) } else { Bytes::copy_from_slice(bytes) })
+        }
+    }
+
+    deserializer.deserialize_bytes(Data)
 }
 
 impl Payload {

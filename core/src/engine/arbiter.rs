@@ -1,5 +1,6 @@
 //! The owner's side of `start_children`: it alone decides what is started and what is already there (R1).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use crate::wire::{RequestKey, StartAnswer, StopAnswer};
 
 /// Start messages that wait for a settled view.
 const MAX_PARKED: usize = 4096;
+/// Specs decided in one turn.
+const DECIDED_PER_TURN: usize = 1024;
 /// Failures remembered for repeated requests.
 const MAX_FAILURES: usize = 4096;
 
@@ -45,9 +48,25 @@ pub(super) struct Arbiter {
     /// By the request and the item of it.
     failures: IndexMap<(RequestKey, u32), ChildError, FixedHash>,
     parked: Vec<Asked>,
+    /// Not decided yet: what was asked in this turn waits for its end, so that the other owners have their share on its
+    /// way before this node begins with its own.
+    queue: VecDeque<Asked>,
+    is_turn_over: bool,
     /// Answers of this turn.
     pub(super) started: Answers<StartAnswer>,
     pub(super) stopped: Answers<StopAnswer>,
+}
+
+impl Arbiter {
+    /// A turn is over: what was asked in it may be decided.
+    pub(super) fn end_turn(&mut self) {
+        self.is_turn_over = !self.queue.is_empty();
+    }
+
+    /// Whether there is something to decide now.
+    pub(super) fn is_due(&self) -> bool {
+        self.is_turn_over
+    }
 }
 
 /// What the owner does about one child of a start.
@@ -70,7 +89,35 @@ impl Engine {
         specs: Vec<(u32, Arc<ChildSpec>)>,
     ) {
         let until = self.now + Duration::from_millis(left_ms);
-        self.decide(Asked { from: from.clone(), key, view_hash, until, return_existing, specs });
+        let asked = Asked { from: from.clone(), key, view_hash, until, return_existing, specs };
+        self.arbiter.queue.push_back(asked);
+    }
+
+    /// Decides what was asked before, ahead of what may ask about it.
+    pub(super) fn decide_all(&mut self) {
+        while let Some(asked) = self.arbiter.queue.pop_front() {
+            self.decide(asked);
+        }
+    }
+
+    /// Decides some of what was asked in earlier turns: the host begins with it while the rest is decided.
+    pub(super) fn decide_some(&mut self) {
+        if !std::mem::take(&mut self.arbiter.is_turn_over) {
+            return;
+        }
+        let mut left = DECIDED_PER_TURN;
+        while left > 0
+            && let Some(mut asked) = self.arbiter.queue.pop_front()
+        {
+            if asked.specs.len() > left {
+                let specs = asked.specs.split_off(left);
+                let Asked { ref from, key, view_hash, until, return_existing, .. } = asked;
+                let rest = Asked { from: from.clone(), key, view_hash, until, return_existing, specs };
+                self.arbiter.queue.push_front(rest);
+            }
+            left -= asked.specs.len();
+            self.decide(asked);
+        }
     }
 
     fn decide(&mut self, asked: Asked) {

@@ -98,6 +98,7 @@ impl Engine {
         }
         self.settle_given(from, seq);
         self.log_advanced(from, seq);
+        self.compare_by_logs();
         self.check_settled();
     }
 

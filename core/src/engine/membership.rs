@@ -161,6 +161,12 @@ impl Membership {
         self.view.members.keys().filter(move |node| *node != me)
     }
 
+    /// Whether every member's log is here as far as it was when the member told of it last.
+    pub(super) fn has_all_logs(&self) -> bool {
+        let mut members = self.peers.values().filter(|peer| !peer.is_refused);
+        members.all(|peer| peer.status.as_ref().is_none_or(|status| peer.known_seq >= status.seq))
+    }
+
     pub(super) fn member(&self, node: &NodeRef) -> Option<&Peer> {
         self.peers.get(node).filter(|peer| peer.is_member())
     }

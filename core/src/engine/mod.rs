@@ -149,6 +149,9 @@ impl Engine {
         if due != Timestamp::NEVER && now.since(due) > self.settings.stall {
             self.stalled();
         }
+        if matches!(input, Input::Frame(..) | Input::Command(..)) {
+            self.decide_all();
+        }
         match input {
             Input::NodeUp(node) => self.node_up(node),
             Input::NodeDown(node, evidence) => self.node_down(&node, evidence),
@@ -159,6 +162,7 @@ impl Engine {
             Input::Cancel(request) => self.cancel(request),
             Input::Tick => {}
         }
+        self.decide_some();
         self.run_timers();
         self.reconcile_some();
         std::mem::swap(&mut self.effects, effects);
@@ -177,6 +181,7 @@ impl Engine {
         self.flush_hooks();
         self.publish_status();
         self.send_frames();
+        self.arbiter.end_turn();
         self.shrink();
         std::mem::swap(&mut self.effects, effects);
     }
@@ -195,7 +200,7 @@ impl Engine {
     }
 
     fn next_due(&self) -> Timestamp {
-        self.timers.next().min(self.calls.next())
+        if self.arbiter.is_due() { self.now } else { self.timers.next().min(self.calls.next()) }
     }
 
     /// What happened so far.

@@ -167,6 +167,8 @@ impl Engine {
     }
 
     pub(super) fn plan_stop(&mut self, id: u64) {
+        // A rollback may be of a start that this node has not decided yet.
+        self.decide_all();
         let Some(Request::Stop(request)) = self.requests.get(&id) else {
             return;
         };

@@ -89,7 +89,8 @@ impl Engine {
 
     pub(super) fn buckets_received(&mut self, from: &NodeRef, buckets: &[u8]) {
         let (buckets, rest) = buckets.as_chunks::<8>();
-        if buckets.len() != BUCKETS || !rest.is_empty() {
+        // Before the logs are here nearly everything differs, and is on its way with them. It is asked again.
+        if buckets.len() != BUCKETS || !rest.is_empty() || !self.membership.has_all_logs() {
             return;
         }
         if let Some(peer) = self.membership.peers.get_mut(from) {

@@ -136,9 +136,31 @@ impl Engine {
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
     }
 
+    /// More of the members' logs is here. With all of them a newcomer wants what the others want, as a rule; only what
+    /// differs then is compared.
+    pub(super) fn compare_by_logs(&mut self) {
+        let hash = self.registry.wanted_hash();
+        let unsynced = self.membership.peers.iter().filter(|(_, peer)| peer.is_member() && !peer.is_wanted_synced);
+        let unsynced: Vec<(NodeRef, bool)> = unsynced
+            .filter_map(|(node, peer)| Some((node.clone(), peer.status.as_ref()?.wanted_hash == hash)))
+            .collect();
+        for (node, is_equal) in unsynced {
+            if is_equal {
+                self.wanted_agreed(&node);
+                // It sees by our hash that nothing is missing there either.
+                self.send_status(&node, false);
+            } else {
+                self.compare_once(&node);
+            }
+        }
+    }
+
     /// Begins to compare what is wanted with a peer that answered us, and so knows us, unless it began. One end is
     /// enough: were both to begin, all of it would travel twice in each direction.
-    fn compare_once(&mut self, node: &NodeRef) {
+    pub(super) fn compare_once(&mut self, node: &NodeRef) {
+        if !self.membership.has_all_logs() {
+            return;
+        }
         if let Some(peer) = self.membership.peers.get_mut(node)
             && !peer.is_wanted_synced
             && !std::mem::replace(&mut peer.is_comparing, true)
@@ -148,6 +170,9 @@ impl Engine {
     }
 
     fn compare_with_unsynced(&mut self) {
+        if !self.membership.has_all_logs() {
+            return;
+        }
         let unsynced: Vec<NodeRef> = self
             .membership
             .peers
