@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::process::{self, Failure, Outcome, cargo, has};
 use crate::report::{self, Ended, Suite};
-use crate::{check, node_suites, python};
+use crate::{agents, check, node_suites, python};
 
 /// Seeds of the simulator in one run of `test`; nightly runs take more.
 const SIM_SEEDS: &str = "100";
@@ -24,6 +24,7 @@ const RUN_SUITES: &[Suite] = &[
     },
     Suite { name: "node", shows: "the Node package on real hubs", run: node_suites::tests },
     Suite { name: "chat-rooms", shows: "the Node example keeps its rooms", run: node_suites::example },
+    Suite { name: "agents", shows: "agents of every language, alone and mixed, in scenarios", run: agents::suite },
 ];
 
 const NET_SUITE: Suite = Suite { name: "net", shows: "the long tests over real sockets, in release", run: long_tests };
