@@ -348,6 +348,27 @@ impl Child for Worker {
 }
 
 #[test]
+fn hub_starts_anew_on_its_living_node_then_what_it_started_before_still_starts_elsewhere() {
+    let first = Hub::builder(config(node_config("a", &[]))).start().unwrap();
+    let b = node_config("b", &[first.address()]);
+    let node = Node::start(&b, &Profile::fast(), Duration::from_millis(200)).unwrap();
+    let author = builder("b", &[]).node(&node).start().unwrap();
+    until("both see each other", || first.nodes(false).len() == 1 && author.nodes(false).len() == 1);
+    let ids: Vec<String> = (0..10).map(|n| format!("cart:{n}")).collect();
+    ids.iter().for_each(|id| start(&author, id));
+    let report = author.stop(PATIENCE).unwrap();
+    assert_eq!(report.stopped.len(), ids.len(), "nobody else offers the kind: {report:?}");
+    let again = Hub::builder(config(b)).node(&node).start().unwrap();
+    until("it is back", || first.nodes(false).len() == 1 && again.nodes(false).len() == 1);
+    let taker = builder("c", &[first.address()]).start().unwrap();
+    for id in &ids {
+        until("the child starts", || taker.child_lookup(id).is_some_and(|row| row.instances.len() == 1));
+    }
+    stop_all(&[first, again, taker]);
+    assert!(node.stop(PATIENCE));
+}
+
+#[test]
 fn child_has_a_body_then_it_runs_until_the_child_is_stopped() {
     let (told, seen): (_, Receiver<&'static str>) = channel();
     let told = Mutex::new(told);

@@ -290,7 +290,10 @@ impl Engine {
         // R3: nobody has it in any form, and nobody can have it without our knowing.
         let is_author_heard = match (&entry.author, &entry.wanted) {
             (Some(author), Some(wanted)) => {
-                self.membership.member(author).is_none_or(|peer| peer.known_seq >= wanted.seq)
+                self.membership.member(author).is_none_or(|peer| {
+                    // What an earlier hub of that node wrote has a number of another log.
+                    peer.known_seq >= wanted.seq || wanted.version.counter < peer.started_ms
+                })
             }
             (None, _) | (_, None) => true,
         };
