@@ -1,6 +1,7 @@
 """Several nodes: children are shared out, move with their state, and survive."""
 
 import concurrent.futures
+import ctypes
 import logging
 import threading
 
@@ -245,3 +246,19 @@ def test_logs_of_the_core_then_in_logging(cluster, caplog):
     )
     assert record.name == "process_hub.node"
     assert record.levelno == logging.INFO
+
+
+def test_one_call_waits_for_a_held_gil_then_host_unresponsive_tells_how_long(cluster):
+    asking = cluster("asking", kinds={})
+    held = cluster("held")
+    told = []
+    held.on("host_unresponsive", told.append)
+    asking.start_child("c", "counter").result(5)
+    for _ in range(3):
+        asking.send("c", 1)
+        # A PyDLL keeps the GIL while it calls: the message comes, and waits.
+        ctypes.PyDLL(None).usleep(1_500_000)
+    eventually(lambda: told, "the hook")
+    assert told[0]["blocked_ms"] >= 1000
+    assert held.nodes() == ["asking"]
+    assert asking.call("c", "get") == 3

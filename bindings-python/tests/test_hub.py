@@ -493,3 +493,12 @@ def test_many_threads_then_every_addition_counts_once(hub):
     with concurrent.futures.ThreadPoolExecutor(8) as callers:
         list(callers.map(lambda _: hub.call("c", 1), range(400)))
     assert hub.call("c", "get") == 400
+
+
+def test_handler_added_to_a_stopped_hub_then_closed(hub_id):
+    hub = ph.Hub(hub_id).start()
+    hub.stop()
+    with pytest.raises(ph.ClosedError):
+        hub.on("state_lost", print)
+    with pytest.raises(ph.ClosedError):
+        hub.intercept("child_data_alter", lambda spec, nodes: None)

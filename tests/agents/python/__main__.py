@@ -7,8 +7,9 @@ import sys
 import threading
 from typing import Any
 
-import lines
 import process_hub as ph
+
+import lines
 from commands import Agent, bad
 
 

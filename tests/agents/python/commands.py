@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import lines
 import process_hub as ph
+
+import lines
 import values
 from probe import Probe
 

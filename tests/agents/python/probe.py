@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import lines
 import process_hub as ph
+
+import lines
 import values
 
 _MAX_LOG_ENTRIES = 1000
