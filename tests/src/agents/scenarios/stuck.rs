@@ -75,8 +75,8 @@ pub(crate) fn stuck_host(mix: &Mix) {
         assert_eq!(block.wait_within(patience), Ok(json!("ok")));
     }
     for member in stuck.iter().filter(|member| member.agent.language.has_one_host_thread()) {
-        // Told each time the wait has doubled: of 60 s the last telling is at 32 s.
-        let at_least = if mix.is_long { 32_000 } else { 1000 };
+        // Told each time the wait has doubled, and at its end.
+        let at_least = ms - 1500;
         member.hook("host_unresponsive", |payload| payload["blocked_ms"].as_u64() >= Some(at_least));
     }
     cluster.stop();
