@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import process_hub as ph
 import pytest
@@ -280,3 +281,24 @@ def test_blocking_and_async_hubs_then_one_cluster(hub_id):
                 await asyncio.to_thread(other.stop)
 
     run(body())
+
+
+def test_run_cancelled_before_its_first_step_then_the_stop_does_not_wait(hub_id):
+    class Worker(ph.Child):
+        stateless = True
+
+        def start(self, ctx, args):
+            if args == "fail":
+                raise RuntimeError("on purpose")
+
+        async def run(self, ctx):
+            await asyncio.Event().wait()
+
+    specs = [ph.ChildSpec("fails", "worker", "fail")]
+    specs += [ph.ChildSpec(f"w{n}", "worker") for n in range(8)]
+    with ph.Hub(hub_id, kinds={"worker": Worker}) as hub:
+        begin = time.monotonic()
+        # What started is stopped at once: far quicker than the 5 s of `shutdown`.
+        result = hub.start_children(specs, on_failure="rollback").result(20)
+        assert result.rollback
+        assert time.monotonic() - begin < 3

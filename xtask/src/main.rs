@@ -36,8 +36,8 @@ cargo xtask COMMAND
   bench ARGS…          the workloads and their aims, e.g. --json
   agents --build [--languages A,…]
                        the agents of tests/agents, each on its installed package
-  agents --check [--languages A,…] [--only SCENARIO,…]
-                       the scenarios over clusters of all languages, alone and mixed
+  agents --check [--languages A,…] [--only SCENARIO,…] [--long]
+                       the scenarios over clusters of all languages, alone and mixed; --long blocks hosts for 60 s
   gen [--check]        write (or compare) the generated docs and tables
   pack                 leave the wheel and the npm tarballs in target/pack
   keygen FILE          write a new shared key, mode 0600

@@ -312,10 +312,15 @@ class Host:
                 return
             self.native.done(number)
 
+        def ended(task: asyncio.Task[None]) -> None:
+            instance.tasks.discard(task)
+            if task.cancelled():  # before its first step, so that `body` never ran
+                self.native.done(number)
+
         def begin() -> None:
             task = asyncio.get_running_loop().create_task(body(), name="run")
             instance.tasks.add(task)
-            task.add_done_callback(instance.tasks.discard)
+            task.add_done_callback(ended)
 
         if not self.loop.post(begin):
             self.native.fail(number, "the event loop is closed", None, None)

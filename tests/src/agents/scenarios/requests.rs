@@ -1,5 +1,7 @@
 //! Starting and stopping children.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::agents::cluster::{Member, Mix, eventually_or, keys};
@@ -107,8 +109,10 @@ pub(crate) fn start_options(mix: &Mix) {
             {"id": undone, "kind": "probe", "metadata": {"tag": "own"}},
             {"id": id("fails"), "kind": "probe", "args": {"fail": "on purpose"}},
         ]);
+        let begin = Instant::now();
         let result = start(member, specs, json!({"on_failure": "rollback", "timeout_ms": 9000}));
         assert_eq!(result["rollback"], true);
+        assert!(begin.elapsed() < Duration::from_secs(4), "a stop right after the start waited for `shutdown_ms`");
         await_gone(member, &undone);
 
         let specs = json!([{"id": kept, "kind": "probe", "metadata": {"tag": "own"}}]);
