@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use process_hub::engine::{IfExists, StartOptions};
-use process_hub_tests::sim::script::{Moment, Shape, Stage, explore};
+use process_hub::observe::HookName;
+use process_hub_tests::sim::script::{Moment, Shape, Stage, cold_swap, explore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -72,5 +73,26 @@ fn every_node_but_a_paused_one_is_restarted_after_a_stop_then_the_stop_stands() 
         stage.until("all are together", 300 * SECOND, |stage| (0..3).all(|machine| stage.has_members(machine, 2)))?;
         stage.settle()?;
         stage.expect((0..6).all(|child| stage.instances(child) == 0), "nothing came back")
+    });
+}
+
+/// Seed 240073: a cold move failed, the child was started from its snapshot where it had been, that start failed too, and
+/// the next began without the state. Nobody was told.
+#[test]
+fn cold_move_fails_and_the_first_start_after_it_too_then_the_child_has_its_state() {
+    explore(&Shape::new(2).counters(6).migrating_by(cold_swap()), |stage| {
+        stage.boot_all([0])?;
+        stage.start_all(0, 0..6)?;
+        stage.call_all(0, 0..6)?;
+        stage.boot(1)?;
+        let is_moving = |stage: &Stage| (0..6).any(|child| stage.is_in(child, "prepare_handover_state"));
+        stage.until("a child moves", 60 * SECOND, is_moving)?;
+        let moving = (0..6).find(|child| stage.is_in(*child, "prepare_handover_state")).unwrap();
+        stage.fail(moving, "start");
+        let has_failed = |stage: &Stage| stage.told(0, HookName::ChildFailed, Some(moving)) > 0;
+        stage.until("its start failed there and here", 60 * SECOND, has_failed)?;
+        stage.mend_host(moving);
+        stage.settle()?;
+        stage.expect((0..6).all(|child| stage.count(child) == 1), "every state is there")
     });
 }

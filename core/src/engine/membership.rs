@@ -171,9 +171,12 @@ impl Membership {
         self.peers.get(node).filter(|peer| peer.is_member())
     }
 
-    /// Whether the last words of a gone node are known here as far as that.
+    /// Whether the last words of a gone node are known here as far as that. To this node it may be there: then what it
+    /// says itself goes before what others remember of it.
     pub(super) fn has_heard(&self, gone: &NodeRef, seq: u64) -> bool {
-        self.view.contains(gone) || self.heard.get(gone).is_some_and(|known| *known >= seq)
+        self.view.contains(gone)
+            || self.heard.get(gone).is_some_and(|known| *known >= seq)
+            || self.peers.get(gone).is_some_and(|peer| peer.known_seq >= seq)
     }
 
     /// Whether every member that may come back is here. A member is remembered for a day.
@@ -246,5 +249,21 @@ impl Membership {
                         })
                 })
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Incarnation, NodeName};
+
+    /// A newcomer had a member's log, and then took what another remembered of it, for whom it was gone, for its rows.
+    #[test]
+    fn old_words_of_a_node_that_is_there_come_late_then_they_were_heard() {
+        let node = NodeRef { name: NodeName::new("n").unwrap(), incarnation: Incarnation(1) };
+        let mut membership = Membership::default();
+        membership.peers.insert(node.clone(), Peer { known_seq: 5, ..Peer::default() });
+        assert!(membership.has_heard(&node, 5));
+        assert!(!membership.has_heard(&node, 6));
     }
 }

@@ -147,7 +147,8 @@ impl Engine {
             return self.incoming_altered(child, answer);
         }
         if let Err(failure) = split(answer) {
-            // It runs, but without what it had: that is told, not hidden (R8).
+            // It did not take what it had, and starts again without: that is told, not hidden (R8).
+            local.phase = Phase::Starting { restore: None, is_first: false };
             self.report_own_loss(child);
             self.crashed(child, &failure.message);
             return;
@@ -233,8 +234,10 @@ impl Engine {
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
-        let restore = match &local.phase {
-            Phase::Starting { .. } | Phase::Active => None,
+        let restore = match &mut local.phase {
+            // What it was to begin with is still here: a start that fails does not lose it (R8).
+            Phase::Starting { restore, .. } => restore.take(),
+            Phase::Active => None,
             Phase::Outgoing(outgoing) if outgoing.is_past_freeze() => {
                 // Its state is taken; the move decides.
                 return;
@@ -257,7 +260,7 @@ impl Engine {
     }
 
     /// Plans the next start of a child without an instance, or quarantines it.
-    pub(super) fn rest(&mut self, child: Slot, why: &str, restore: Option<Payload>) {
+    pub(super) fn rest(&mut self, child: Slot, why: &str, restore: Option<Box<Payload>>) {
         let (window, limit, now) = (self.settings.restart_window, self.settings.max_restarts, self.now);
         let (first, longest) = self.settings.backoff;
         let Some(local) = self.children.local_mut(child) else {
@@ -276,7 +279,7 @@ impl Engine {
             return;
         }
         local.restarts.push(now);
-        local.phase = Phase::Resting { restore: restore.map(Box::new) };
+        local.phase = Phase::Resting { restore };
         let pause = first.saturating_mul(1 << count.min(20)).min(longest);
         self.publish_local(child);
         self.timers.arm(TimerKey::Restart(child), now + pause);

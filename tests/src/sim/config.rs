@@ -131,6 +131,13 @@ impl Swarm {
         }
     }
 
+    /// How long a move may take: its source waits out twice the readiness of a target that fell silent (R5), and that
+    /// is twice the worst detection; host code may hang for a minute on top.
+    pub(crate) fn longest_move_us(&self) -> u64 {
+        let longest = self.hubs.iter().map(|hub| hub.migration_base_timeout + hub.profile.worst_detection() * 4);
+        longest.map(micros).max().unwrap_or(0) + 60_000_000
+    }
+
     /// How long a cluster without faults may take to settle.
     pub(crate) fn settle_us(&self) -> u64 {
         let slowest = self.hubs.iter().map(|hub| {

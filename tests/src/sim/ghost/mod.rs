@@ -240,6 +240,8 @@ pub(crate) struct Ghost {
     /// How often an instance was started.
     pub(crate) motions: u64,
     pub(crate) settle_us: u64,
+    /// A move that began longer ago is over.
+    pub(crate) longest_move_us: u64,
     /// Wall clocks differ so much that the later of two writes may count as the earlier.
     pub(crate) has_skew: bool,
 }
@@ -260,6 +262,7 @@ impl Ghost {
             healed: None,
             motions: 0,
             settle_us: swarm.settle_us(),
+            longest_move_us: swarm.longest_move_us(),
             has_skew: swarm.drifting_clocks,
         }
     }

@@ -9,9 +9,6 @@ use super::super::queue::{HubIndex, ProcessId};
 use super::super::violation::Check;
 use super::{Invariant, broken};
 
-/// A move that began longer ago than this is over.
-const LONGEST_MOVE_US: u64 = 60_000_000;
-
 /// See the module.
 pub(super) struct Swap;
 
@@ -72,7 +69,7 @@ fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reas
 
 /// Whether the two nodes saw each other all through any move that may be under way.
 fn are_long_together(ghost: &Ghost, hub: HubIndex, a: ProcessId, b: ProcessId) -> bool {
-    ghost.together_since(hub, a, b).is_some_and(|since| ghost.now.since_us(since) > LONGEST_MOVE_US)
+    ghost.together_since(hub, a, b).is_some_and(|since| ghost.now.since_us(since) > ghost.longest_move_us)
 }
 
 fn stop(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) -> Check {
@@ -83,7 +80,7 @@ fn stop(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) -> Ch
     let replaces = |run: &Run| {
         run.process != process
             && run.started.is_some()
-            && run.ended.is_none_or(|(at, _)| ghost.now.since_us(at) < LONGEST_MOVE_US)
+            && run.ended.is_none_or(|(at, _)| ghost.now.since_us(at) < ghost.longest_move_us)
     };
     if child.runs.iter().rev().any(replaces) {
         return Ok(());

@@ -105,14 +105,15 @@ impl Decided {
     fn all_decided(&mut self, ghost: &Ghost) -> Check {
         let mut waits_on = None;
         self.moves.retain(|index, one| {
-            let run = ghost.children[*index].run(one.target, one.instance);
-            let is_live = run.is_some_and(Run::is_live);
+            let Some(run) = ghost.children[*index].run(one.target, one.instance).filter(|run| run.is_live()) else {
+                return false;
+            };
             // A target that stood still may just have been woken.
             let ran_since = one.begun.max(ghost.process(one.target).changed);
-            if is_live && one.active.is_none() && ghost.now.since_us(ran_since) > ghost.settle_us {
+            if !run.was_listed && ghost.now.since_us(ran_since) > ghost.settle_us {
                 waits_on = Some((*index, one.target, one.begun));
             }
-            is_live
+            true
         });
         let Some((index, target, begun)) = waits_on else {
             return Ok(());
