@@ -10,6 +10,7 @@ mod agents;
 mod check;
 mod demo;
 mod generate;
+mod header;
 mod keygen;
 mod node;
 mod node_suites;
