@@ -631,7 +631,8 @@ ph_status ph_hub_on(ph_hub *hub,
                     ph_error **err);
 
 /**
- * Lets `callback` change specs before their start; a failure fails the start. `hook` is "child_data_alter", the only one
+ * Lets `callback` change specs before their start; where it fails, the spec stays as it is and the hook `child_failed` tells
+ * why. Arguments that are no JSON show as `null` and cannot be changed. `hook` is "child_data_alter", the only one
  * of its sort. Order, `id`, `user_data` and failure are as of `ph_hub_on`. Any thread.
  */
 ph_status ph_hub_intercept(ph_hub *hub,

@@ -8,7 +8,7 @@ use process_hub::host::call::{HostAnswer, HostFailure};
 use process_hub::hub::{Hub, HubBuilder};
 use process_hub::ids::NodeName;
 use process_hub::observe::{HookEvent, HookName};
-use process_hub::payload::{ContentType, Payload};
+use process_hub::payload::Payload;
 use process_hub::spec::ChildSpec;
 
 use crate::boundary::{
@@ -63,20 +63,17 @@ impl Handler {
         };
         match with_reply(call, |_| None) {
             Some(HostAnswer::Failed(failure)) => Err(failure),
-            Some(HostAnswer::Done(Some(altered))) => altered_spec(spec, &altered),
+            Some(HostAnswer::Done(Some(altered))) => altered_spec(&altered),
             Some(HostAnswer::Done(None)) | None => Ok(spec),
         }
     }
 }
 
-/// The spec an interceptor made. Arguments that are no JSON show as null in the document, and stay if they still do.
-fn altered_spec(before: ChildSpec, altered: &Payload) -> Result<ChildSpec, HostFailure> {
+/// The spec an interceptor made.
+fn altered_spec(altered: &Payload) -> Result<ChildSpec, HostFailure> {
     let document: serde_json::Value = serde_json::from_slice(&altered.data)
         .map_err(|error| HostFailure::new(format!("the altered spec is not JSON: {error}")))?;
-    let has_args = document.get("args").is_some_and(|args| !args.is_null());
-    let spec = ChildSpec::from_json(&document).map_err(|error| HostFailure::new(error.message))?;
-    let keeps_args = before.args.content_type != ContentType::Json && !has_args;
-    Ok(if keeps_args { spec.with_args(before.args) } else { spec })
+    ChildSpec::from_json(&document).map_err(|error| HostFailure::new(error.message))
 }
 
 impl Hook {
@@ -154,7 +151,8 @@ pub extern "C" fn ph_hub_on(
     })
 }
 
-/// Lets `callback` change specs before their start; a failure fails the start. `hook` is "child_data_alter", the only one
+/// Lets `callback` change specs before their start; where it fails, the spec stays as it is and the hook `child_failed` tells
+/// why. Arguments that are no JSON show as `null` and cannot be changed. `hook` is "child_data_alter", the only one
 /// of its sort. Order, `id`, `user_data` and failure are as of `ph_hub_on`. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn ph_hub_intercept(

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use process_hub::config::HubConfig;
@@ -359,8 +360,10 @@ pub extern "C" fn ph_hub_free(hub: *mut *mut ph_hub) -> ph_status {
         hub.put(std::ptr::null_mut());
         let running = object.setup.lock().running.clone();
         if let Some(running) = running {
+            // A hub that was stopped has had its time.
+            let timeout = if running.is_alive() { object.config.shutdown_timeout } else { Duration::ZERO };
             // The report, and that children did not end in time, is for those who call `ph_hub_stop`.
-            let _ = running.stop(object.config.shutdown_timeout);
+            let _ = running.stop(timeout);
         }
         let setup = std::mem::take(&mut *object.setup.lock());
         drop(setup);

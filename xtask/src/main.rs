@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod c;
 mod check;
 mod demo;
 mod generate;
@@ -40,6 +41,7 @@ cargo xtask COMMAND
   agents --check [--languages A,…] [--only SCENARIO,…]
                        the scenarios over clusters of all languages, alone and mixed
   gen [--check]        write (or compare) the generated docs and tables
+  install --prefix DIR build the C library and install it with its header, for pkg-config and CMake
   pack                 leave the wheel and the npm tarballs in target/pack
   keygen FILE          write a new shared key, mode 0600
 ";
@@ -71,7 +73,7 @@ fn dispatch(command: &str, args: &[String]) -> Outcome {
         "gen" => generate::run(args),
         "pack" => demo::pack(args),
         "keygen" => keygen::run(args),
-        "install" => Err(Failure::new("install is not available in this version: it comes with the C binding")),
+        "install" => c::install(args),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
