@@ -234,9 +234,14 @@ typedef ph_status (*ph_plain_callback)(void *child, ph_context *context, ph_repl
 typedef ph_status (*ph_value_callback)(void *child, ph_context *context, ph_value value, ph_reply *reply);
 
 /**
- * `redundancy_signal` (a `ph_mode`) and `stop` (a `ph_stop_reason`).
+ * A role: `PH_ACTIVE` or `PH_PASSIVE`.
  */
-typedef ph_status (*ph_number_callback)(void *child, ph_context *context, int32_t number, ph_reply *reply);
+typedef int32_t ph_mode;
+
+/**
+ * `redundancy_signal`.
+ */
+typedef ph_status (*ph_mode_callback)(void *child, ph_context *context, ph_mode mode, ph_reply *reply);
 
 /**
  * Whom a hand-over goes to.
@@ -263,6 +268,16 @@ typedef ph_status (*ph_target_callback)(void *child,
                                         ph_context *context,
                                         const ph_handover_target *target,
                                         ph_reply *reply);
+
+/**
+ * Why an instance is stopped: one of `PH_STOP_STOPPED` and so on.
+ */
+typedef int32_t ph_stop_reason;
+
+/**
+ * `stop`.
+ */
+typedef ph_status (*ph_stop_callback)(void *child, ph_context *context, ph_stop_reason reason, ph_reply *reply);
 
 /**
  * Called once with what it was given, when the library needs that no more.
@@ -312,7 +327,7 @@ typedef struct {
     /**
      * Told the role, at the start and on every change, as the option `redundancy_signal` filters.
      */
-    ph_number_callback redundancy_signal;
+    ph_mode_callback redundancy_signal;
     /**
      * Told that a hand-over of this child begins.
      */
@@ -332,7 +347,7 @@ typedef struct {
     /**
      * The last call of an instance.
      */
-    ph_number_callback stop;
+    ph_stop_callback stop;
     /**
      * Frees `child`: called once per instance whose `start` set it, after its last callback returned.
      */
@@ -363,11 +378,6 @@ typedef ph_status (*ph_intercept_callback)(void *user_data,
  * Runs on a dispatcher thread, or in `ph_hub_poll`. `future` is lent for the call, unless the program freed it.
  */
 typedef void (*ph_future_callback)(void *user_data, ph_future *future);
-
-/**
- * A role: `PH_ACTIVE` or `PH_PASSIVE`.
- */
-typedef int32_t ph_mode;
 
 /**
  * Why an instance was started: one of `PH_START_INITIAL` and so on.

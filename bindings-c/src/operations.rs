@@ -385,6 +385,7 @@ pub extern "C" fn ph_hub_which_children(
         "local" => {
             let object = hub.object(OPERATION)?;
             let running = object.running(OPERATION)?;
+            running.check(OPERATION)?;
             let answer = Outcome::Children(running.which_children_local()).into_payload();
             give(FutureObject::ready(&object, running, answer), future)
         }

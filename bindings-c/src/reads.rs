@@ -18,6 +18,7 @@ fn read<T: serde::Serialize>(
 ) -> ph_status {
     enter(operation, err, || {
         let running = hub.object(operation)?.running(operation)?;
+        running.check(operation)?;
         value::write_json(out, &read(&running)?)
     })
 }

@@ -123,9 +123,24 @@ pub type ph_value_callback = Option<
     ) -> ph_status,
 >;
 
-/// `redundancy_signal` (a `ph_mode`) and `stop` (a `ph_stop_reason`).
-pub type ph_number_callback = Option<
-    unsafe extern "C" fn(child: *mut c_void, context: *mut ph_context, number: i32, reply: *mut ph_reply) -> ph_status,
+/// `redundancy_signal`.
+pub type ph_mode_callback = Option<
+    unsafe extern "C" fn(
+        child: *mut c_void,
+        context: *mut ph_context,
+        mode: ph_mode,
+        reply: *mut ph_reply,
+    ) -> ph_status,
+>;
+
+/// `stop`.
+pub type ph_stop_callback = Option<
+    unsafe extern "C" fn(
+        child: *mut c_void,
+        context: *mut ph_context,
+        reason: ph_stop_reason,
+        reply: *mut ph_reply,
+    ) -> ph_status,
 >;
 
 /// `handover_start`.
@@ -171,7 +186,7 @@ pub struct ph_child_callbacks {
     /// caller as `child_failed`, and the instance lives on unless the spec says `"on_error": "restart"`.
     pub handle: ph_value_callback,
     /// Told the role, at the start and on every change, as the option `redundancy_signal` filters.
-    pub redundancy_signal: ph_number_callback,
+    pub redundancy_signal: ph_mode_callback,
     /// Told that a hand-over of this child begins.
     pub handover_start: ph_target_callback,
     /// Gives the state that moves to another node; a kind with this callback has state, and its loss is told.
@@ -181,7 +196,7 @@ pub struct ph_child_callbacks {
     /// Takes the loser's state after a split has healed; without it the winner keeps its own.
     pub resolve_conflict: ph_value_callback,
     /// The last call of an instance.
-    pub stop: ph_number_callback,
+    pub stop: ph_stop_callback,
     /// Frees `child`: called once per instance whose `start` set it, after its last callback returned.
     pub drop: ph_drop,
 }

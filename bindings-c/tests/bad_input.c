@@ -315,6 +315,8 @@ static void too_early_and_too_late(void) {
     ph_value_free(&report);
     ph_value_free(&again);
     REFUSED(PH_ERR_CLOSED, "stopped", ph_hub_call(hub, "c", ph_json("1"), 1000, NULL, &error));
+    REFUSED(PH_ERR_CLOSED, "stopped", ph_hub_nodes(hub, true, NULL, &error));
+    REFUSED(PH_ERR_CLOSED, "stopped", ph_hub_which_children(hub, "local", 0, NULL, &error));
     REFUSED(PH_ERR_INVALID_ARGUMENT, "was stopped already", ph_hub_start(hub, &error));
     CHECK(!ph_hub_is_alive(hub));
     CHECK_STATUS(PH_OK, ph_hub_free(&hub));

@@ -137,7 +137,7 @@ static ph_status probe_handle(void *child, ph_context *context, ph_value message
     return ph_reply_fail(reply, PH_ERR_INVALID_ARGUMENT, "an unknown message");
 }
 
-static ph_status probe_stop(void *child, ph_context *context, int32_t reason, ph_reply *reply) {
+static ph_status probe_stop(void *child, ph_context *context, ph_stop_reason reason, ph_reply *reply) {
     (void)child, (void)context, (void)reply;
     last_stop_reason = reason;
     gate_open(&stopped_gate);

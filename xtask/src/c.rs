@@ -95,6 +95,14 @@ fn valgrind() -> Outcome<Ended> {
     cases::run_all(&programs, &cases::Manner::valgrind()).map(Ended::Passed)
 }
 
+/// Installs the library into `prefix` and builds the agent on it, as `program`.
+pub(crate) fn build_agent(prefix: &Path, program: &Path) -> Outcome {
+    require_compilers()?;
+    install_into(prefix)?;
+    let compiler = Compiler::new(Linked::Installed(prefix.to_owned()), "c-agent")?;
+    compiler.link(&sources("tests/agents/c")?, program)
+}
+
 /// The name of a source without its extension.
 fn stem(source: &Path) -> String {
     source.file_stem().unwrap_or_default().to_string_lossy().into_owned()

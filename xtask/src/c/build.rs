@@ -40,13 +40,19 @@ impl Compiler {
         sources.iter().map(|source| self.compile(source, &stem(source))).collect()
     }
 
-    /// Compiles a C11 or, by its extension, C++17 source.
+    /// Compiles one source to a program of this name.
     pub(super) fn compile(&self, source: &Path, name: &str) -> Outcome<PathBuf> {
-        let is_cpp = source.extension().is_some_and(|extension| extension == "cc");
+        let program = self.folder.join(name);
+        self.link(&[source.to_owned()], &program)?;
+        Ok(program)
+    }
+
+    /// Compiles sources, C11 or, by their extension, C++17, to one program.
+    pub(super) fn link(&self, sources: &[PathBuf], program: &Path) -> Outcome {
+        let is_cpp = sources.iter().any(|source| source.extension().is_some_and(|extension| extension == "cc"));
         let mut command = process::command(if is_cpp { "c++" } else { "cc" });
         command.arg(if is_cpp { "-std=c++17" } else { "-std=c11" }).args(["-O1", "-g", "-pthread"]).args(WARNINGS);
-        let program = self.folder.join(name);
-        command.arg("-o").arg(&program).arg(source);
+        command.arg("-o").arg(program).args(sources);
         command.args(flags(&[JANSSON], None)?);
         match &self.linked {
             Linked::Installed(prefix) => {
@@ -58,8 +64,7 @@ impl Compiler {
                 command.args(["-Wl,--export-dynamic", "-lresolv"]).args(PRIVATE_LIBS.split(' '));
             }
         }
-        process::run_aside(&mut command)?;
-        Ok(program)
+        process::run_aside(&mut command)
     }
 }
 
