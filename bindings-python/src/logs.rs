@@ -1,21 +1,15 @@
 //! `tracing` events of the core into a bounded buffer, which a Python thread empties into `logging` (P-12).
 
 use std::collections::VecDeque;
-use std::fmt::{Debug, Write};
 use std::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use process_hub::observe::logs::{self, Level, LogSink};
 use pyo3::prelude::*;
-use tracing::field::{Field, Visit};
-use tracing::span;
-use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Most records that wait for Python; more are dropped and counted.
 const MAX_WAITING_RECORDS: usize = 4_096;
-/// Where records of other crates are told from ours.
-const TARGET: &str = "process_hub";
 
 /// Level (of Python's `logging`), target, message, seconds since 1970.
 type Record = (u8, String, String, f64);
@@ -60,8 +54,8 @@ pub(crate) fn start_afresh() {
     }
 }
 
-const fn python_level(level: &Level) -> u8 {
-    match *level {
+const fn python_level(level: Level) -> u8 {
+    match level {
         Level::ERROR => 40,
         Level::WARN => 30,
         Level::INFO => 20,
@@ -70,62 +64,26 @@ const fn python_level(level: &Level) -> u8 {
     }
 }
 
-struct Text(String);
+struct Sink;
 
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing into a String cannot fail.
-        let _ = if field.name() == "message" {
-            let message = format!("{value:?}");
-            self.0.insert_str(0, &message);
-            Ok(())
-        } else {
-            write!(self.0, " {}={value:?}", field.name())
-        };
-    }
-}
-
-struct Bridge;
-
-impl Subscriber for Bridge {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.target().starts_with(TARGET) { Interest::sometimes() } else { Interest::never() }
+impl LogSink for Sink {
+    fn wants(&self, level: Level) -> bool {
+        python_level(level) >= LEVEL.load(Ordering::Relaxed)
     }
 
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event()
-            && metadata.target().starts_with(TARGET)
-            && python_level(metadata.level()) >= LEVEL.load(Ordering::Relaxed)
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
+    fn take(&self, record: logs::Record) {
         let Some(buffer) = buffer() else { return };
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        let metadata = event.metadata();
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        let record = (python_level(metadata.level()), metadata.target().replace("::", "."), text.0, seconds);
+        let target = record.target.replace("::", ".");
         let mut waiting = buffer.lock();
         if waiting.records.len() >= MAX_WAITING_RECORDS {
             waiting.dropped += 1;
             return;
         }
-        waiting.records.push_back(record);
+        waiting.records.push_back((python_level(record.level), target, record.message, seconds));
         drop(waiting);
         buffer.filled.notify_one();
     }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 /// Begins to record, once per process. A subscriber the program has set already stays, and gets the records.
@@ -133,7 +91,7 @@ impl Subscriber for Bridge {
 pub(crate) fn open_logs() {
     if BUFFER.load(Ordering::Acquire).is_null() {
         BUFFER.store(Box::leak(Box::default()), Ordering::Release);
-        let _ = tracing::subscriber::set_global_default(Bridge);
+        let _ = logs::forward(Sink);
     }
 }
 

@@ -172,6 +172,22 @@ fn names_in_python_then_in_the_package() {
 }
 
 #[test]
+fn names_in_c_then_in_the_header_or_passed_as_they_are() {
+    let header = sources("include", "h");
+    assert_all_exist("c", &["operation", "error"], |list, name| match list {
+        "operation" => header.contains(&format!(" {name}(")),
+        _ => header.contains(&format!("    {name} = ")),
+    });
+    let table = table();
+    for list in ["option", "hook"] {
+        for row in rows(&table, list) {
+            // C passes the document of the configuration, and the names of hooks.
+            assert!(text(row, "c").is_none_or(|c| Some(c) == text(row, "name")), "{row}");
+        }
+    }
+}
+
+#[test]
 fn names_that_users_import_then_exported_by_the_package() {
     let path = repository().join("bindings-python/python/process_hub/__init__.py");
     let source = std::fs::read_to_string(path).expect("the package is there");

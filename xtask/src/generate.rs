@@ -6,17 +6,19 @@ use process_hub::config::options;
 use process_hub::error::ErrorKind;
 use process_hub::observe::HookName;
 
+use crate::header;
 use crate::process::{self, Failure, Outcome, io};
 
 /// Path and text of each generated file.
-fn files() -> [(&'static str, String); 5] {
-    [
+fn files() -> Outcome<[(&'static str, String); 6]> {
+    Ok([
         ("docs/configuration.md", configuration()),
         ("docs/errors.md", errors()),
         ("docs/hooks.md", hooks()),
         ("bindings-python/python/process_hub/_error_table.py", python_errors()),
         ("bindings-node/ts/error-classes.ts", node_errors()),
-    ]
+        (header::PATH, header::text()?),
+    ])
 }
 
 /// `gen [--check]`.
@@ -27,7 +29,7 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         [other, ..] => return Err(Failure::usage(format!("unknown argument `{other}`"))),
     };
     let mut stale = Vec::new();
-    for (name, text) in files() {
+    for (name, text) in files()? {
         let path = process::root().join(name);
         if std::fs::read_to_string(&path).is_ok_and(|current| current == text) {
             continue;

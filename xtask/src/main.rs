@@ -7,9 +7,11 @@
 )]
 
 mod agents;
+mod c;
 mod check;
 mod demo;
 mod generate;
+mod header;
 mod keygen;
 mod node;
 mod node_suites;
@@ -39,6 +41,7 @@ cargo xtask COMMAND
   agents --check [--languages A,…] [--only SCENARIO,…] [--long]
                        the scenarios over clusters of all languages, alone and mixed; --long blocks hosts for 60 s
   gen [--check]        write (or compare) the generated docs and tables
+  install --prefix DIR build the C library and install it with its header, for pkg-config and CMake
   pack                 leave the wheel and the npm tarballs in target/pack
   keygen FILE          write a new shared key, mode 0600
 ";
@@ -70,7 +73,7 @@ fn dispatch(command: &str, args: &[String]) -> Outcome {
         "gen" => generate::run(args),
         "pack" => demo::pack(args),
         "keygen" => keygen::run(args),
-        "install" => Err(Failure::new("install is not available in this version: it comes with the C binding")),
+        "install" => c::install(args),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

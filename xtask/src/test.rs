@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use crate::process::{self, Failure, Outcome, cargo, has};
 use crate::report::{self, Ended, Suite};
-use crate::{agents, check, node_suites, python};
+use crate::{agents, c, check, node_suites, python};
 
 /// Seeds of the simulator in one run of `test`; nightly runs take more.
 const SIM_SEEDS: &str = "100";
@@ -33,7 +33,7 @@ const NET_SUITE: Suite = Suite { name: "net", shows: "the long tests over real s
 pub(crate) fn run(args: &[String]) -> Outcome {
     let (net, rest): (Vec<_>, Vec<_>) = args.iter().cloned().partition(|arg| arg == "--net");
     let only = check::only(&rest)?;
-    let suites = check::SUITES.iter().chain(RUN_SUITES);
+    let suites = check::SUITES.iter().chain(RUN_SUITES).chain(c::SUITES);
     let net_suite = (!net.is_empty()).then_some(&NET_SUITE);
     let suites: Vec<Suite> = suites.chain(net_suite).copied().collect();
     report::run(&suites, &only)

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ids::{HubId, NodeName};
+use crate::ids::{HubId, KindName, NodeName};
 use crate::spec::ChildSpec;
 
 /// The configuration of a hub.
@@ -126,6 +126,29 @@ pub enum Migration {
         /// How long the new instance may take to start.
         child_migration_timeout: Duration,
     },
+}
+
+impl Migration {
+    /// Whether a moving child's state goes along.
+    #[must_use]
+    pub const fn hands_over(&self) -> bool {
+        match self {
+            Self::ColdSwap { handover, .. } | Self::HotSwap { handover, .. } => *handover,
+        }
+    }
+}
+
+impl HubConfig {
+    /// Warns of a kind whose hand-over callbacks (those named) this hub's migration never calls.
+    pub fn warn_of_unused_callbacks(&self, kind: &KindName, callbacks: &[&str]) {
+        if !callbacks.is_empty() && !self.migration.hands_over() {
+            let callbacks = callbacks.join(", ");
+            tracing::warn!(
+                target: "process_hub::config", hub = %self.hub_id, %kind, callbacks,
+                "this hub's migration never calls these callbacks: set its option `handover` to true",
+            );
+        }
+    }
 }
 
 /// How the registry travels.

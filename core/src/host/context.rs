@@ -151,6 +151,12 @@ impl Context {
         Ok(self.cell.requests().send(command))
     }
 
+    /// Whether both are contexts of one instance.
+    #[must_use]
+    pub fn is_same_instance(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cell, &other.cell)
+    }
+
     fn body(&self) -> Option<CallNumber> {
         match self.chain {
             Chain::Body(run) => Some(run),
@@ -158,7 +164,11 @@ impl Context {
         }
     }
 
-    fn message(
+    /// The command that sends a message from this child, for [`Hub::request`]: it tells of the children that wait.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a bad id.
+    pub fn message(
         &self,
         child: &str,
         message: Payload,

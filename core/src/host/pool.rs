@@ -237,11 +237,12 @@ impl Pool {
         self.queue.close();
     }
 
-    /// Waits until every thread ended, at most `timeout`; says whether they did.
+    /// Waits until every thread ended, at most `timeout`; says whether they did. One that is written off may never end
+    /// and is not waited for.
     pub(crate) fn join(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout.min(Duration::from_secs(86_400));
         let mut counts = self.counts.lock();
-        while counts.live > 0 {
+        while counts.live > counts.written_off {
             if self.ended.wait_until(&mut counts, until).timed_out() {
                 break;
             }

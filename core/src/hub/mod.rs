@@ -265,7 +265,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Lets `handler` change specs before their start (`child_data_alter`); a failure fails the start.
+    /// Lets `handler` change specs before their start (`child_data_alter`); where it fails, the spec stays as it is and
+    /// the hook `child_failed` tells why.
     ///
     /// # Errors
     /// `closed` or `forked`; `invalid_argument` on a hub whose host pulls the queue itself.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Hub, Pending};
 use crate::engine::Command;
+use crate::error::Error;
 use crate::ids::{ChildId, HubId, NodeName};
 use crate::spec::Row;
 
@@ -88,6 +89,14 @@ impl Hub {
     #[must_use]
     pub fn address(&self) -> &str {
         self.shared().node.address()
+    }
+
+    /// Whether operations are possible, for hosts whose reads shall fail where they are not.
+    ///
+    /// # Errors
+    /// `closed`, `forked` or `hub_failed`, of this operation.
+    pub fn check(&self, operation: &'static str) -> Result<(), Error> {
+        self.shared().requests.check(operation)
     }
 
     /// Whether the hub runs: it was not stopped, did not fence itself, and is not the copy of a fork.
