@@ -1,5 +1,6 @@
 //! `agents`: builds the agents of tests/agents, each on its installed package, and runs the scenarios over them.
 
+mod node;
 mod python;
 mod rust;
 
@@ -16,8 +17,11 @@ struct Language {
     build: fn(&Path) -> Outcome,
 }
 
-const LANGUAGES: &[Language] =
-    &[Language { name: "rust", build: rust::build }, Language { name: "python", build: python::build }];
+const LANGUAGES: &[Language] = &[
+    Language { name: "rust", build: rust::build },
+    Language { name: "python", build: python::build },
+    Language { name: "node", build: node::build },
+];
 
 /// `agents --build [--languages A,B]` or `agents --check [--languages A,B] [--only SCENARIO,…]`.
 pub(crate) fn run(args: &[String]) -> Outcome {
