@@ -36,10 +36,11 @@ test('used after close then closed', () =>
   ends(`const hub = await make(); await hub.stop();
     for (const use of [() => hub.call('c', 1), () => hub.send('c'), () => hub.startChild({id: 'c', kind: 'counter'}),
       () => hub.stopChildren(['c']), async () => hub.nodes(), async () => hub.childLookup('c'), () => hub.where('c'),
-      () => hub.register('x', Counter), () => hub.drain(), () => hub.whichChildren(), async () => hub.address]) {
+      () => hub.register('x', Counter), () => hub.drain(), () => hub.whichChildren(), async () => hub.address,
+      async () => hub.on('stateLost', () => {}), async () => hub.intercept('childDataAlter', () => {})]) {
       await use().then(() => console.log('worked'), (error) => { if (!(error instanceof ph.ClosedError)) console.log(error); });
     }
-    hub.on('stateLost', () => {}); hub.ref(); hub.unref();
+    hub.off('stateLost', () => {}); hub.removeAllListeners(); hub.ref(); hub.unref();
     console.log(hub.isAlive(), hub);`, { prints: 'false <Hub "exit" closed>\n' }));
 
 test('stopped inside a callback then would_deadlock, and the hub lives', () =>

@@ -146,6 +146,11 @@ export abstract class BaseHub extends HookEmitter {
   protected abstract ended(): void;
 
   /** @internal */
+  protected override checkOpen(operation: string): void {
+    this.started(operation);
+  }
+
+  /** @internal */
   protected override subscribe(hooks: string[]): void {
     if (this.state === 'started') {
       this.native.subscribeHooks(hooks.map(toSnake));

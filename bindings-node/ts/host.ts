@@ -10,6 +10,7 @@ import { inspect, types } from 'node:util';
 import type { Child, HandoverTarget, Mode, StopReason } from './child.js';
 import { NotEncodableError } from './error-classes.js';
 import { calling, fromText } from './errors.js';
+import { HubError } from './hub-error.js';
 import type { Hub } from './hub.js';
 import { Instance, InstanceContext } from './instance.js';
 import type { StartFacts } from './instance.js';
@@ -349,7 +350,8 @@ function describe(error: unknown): [string, string | null, string | null] {
     if (!types.isNativeError(error)) {
       return [`a value that is no Error was thrown: ${inspect(error, { depth: 1 })}`, null, null];
     }
-    const message = error.message === '' ? error.name : `${error.name}: ${error.message}`;
+    const kind = error instanceof HubError ? ` (${error.kind})` : '';
+    const message = (error.message === '' ? error.name : `${error.name}: ${error.message}`) + kind;
     const trace = String(error.stack ?? message).slice(0, MAX_TRACE_CHARACTERS);
     return [message.toWellFormed(), trace.toWellFormed(), error instanceof NotEncodableError ? error.kind : null];
   } catch (failure) {

@@ -50,7 +50,8 @@ const childOf = (request) => argument(request, 'child_id', 'text');
 function messageOf(request) {
   const payload = argument(request, 'payload', 'object', null);
   if (payload === null) return request.message ?? null;
-  if (!TYPES.text(payload.content_type) || !TYPES.text(payload.base64)) {
+  const isBase64 = TYPES.text(payload.base64) && /^(?:[\w+/]{4})*(?:[\w+/]{2}==|[\w+/]{3}=)?$/.test(payload.base64);
+  if (!TYPES.text(payload.content_type) || !isBase64) {
     throw bad('`payload` needs the texts `content_type` and `base64`');
   }
   return given(payload);
@@ -181,7 +182,12 @@ const COMMANDS = {
   subscribe: (hub, request) => {
     const hook = argument(request, 'hook', 'text');
     const tell = (payload) => write({ event: 'hook', hub_id: hub.hubId, hook, payload: rename(payload, toSnake) });
-    hub.on(toCamel(hook), tell, { id: 'agent' });
+    if (hook === 'child_data_alter') {
+      const see = (spec, nodes) => tell({ spec: rename(spec, toSnake), nodes });
+      hub.intercept('childDataAlter', see, { id: 'agent' });
+    } else {
+      hub.on(toCamel(hook), tell, { id: 'agent' });
+    }
   },
   drain: (hub, request) => hub.drain(timeoutOf(request, 60_000)),
   stop_hub: () => undefined,
