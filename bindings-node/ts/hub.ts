@@ -367,11 +367,11 @@ export class Hub extends BaseHub {
   }
 
   /** Adds code that this hub can run; done when the hub counts it among its kinds. */
-  async register(name: string, code: ChildClass | Kind): Promise<void> {
+  async register(name: string, code: ChildClass | Kind, { signal }: WaitOptions = {}): Promise<void> {
     checkText(name, 'name', 'register');
     this.started('register');
     const info = JSON.stringify([this.kinds.register(name, code).info()]);
-    return this.request('register', undefined, (hub) => hub.register(info), nothing);
+    return this.request('register', signal, (hub) => hub.register(info), nothing);
   }
 }
 
