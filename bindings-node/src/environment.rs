@@ -173,6 +173,12 @@ impl Environment {
             .collect()
     }
 
+    /// The process exits, or this thread: hubs and nodes that are still open leave, within bounds.
+    #[napi(catch_unwind)]
+    pub fn close(&self) {
+        self.shared.close();
+    }
+
     /// Begins to record what the core logs, from this level on; zero ends it.
     #[napi(catch_unwind)]
     pub fn set_log_level(&self, level: u8) {

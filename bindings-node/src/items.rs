@@ -1,8 +1,9 @@
 //! Items of the host queue as cells; `items.ts` names the numbers.
 
 use process_hub::engine::Outcome;
-use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StartContext};
+use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StartContext, StartReason};
 use process_hub::host::queue::HostItem;
+use process_hub::spec::Mode;
 use serde_json::json;
 
 use crate::cell::Cell;
@@ -63,13 +64,30 @@ fn outcome_cell(outcome: Outcome) -> Cell {
     }
 }
 
+/// What is told of a start besides its arguments. The hub and the node are known.
 fn context(context: &StartContext) -> Cell {
     let spec = &context.spec;
-    Cell::json(&json!({
-        "child_id": spec.id, "kind": spec.kind, "hub_id": context.hub_id, "node": context.node,
-        "epoch": context.epoch, "mode": context.mode, "start_reason": context.reason,
-        "metadata": spec.metadata.as_deref(),
-    }))
+    let reason = match context.reason {
+        StartReason::Initial => "initial",
+        StartReason::Restart => "restart",
+        StartReason::Migration => "migration",
+        StartReason::Failover => "failover",
+    };
+    Cell::List(vec![
+        Cell::text(spec.id.as_str()),
+        Cell::text(spec.kind.as_str()),
+        Cell::number(context.epoch.0),
+        Cell::text(mode_name(context.mode)),
+        Cell::text(reason),
+        spec.metadata.as_deref().map_or(Cell::Null, Cell::text),
+    ])
+}
+
+const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Active => "active",
+        Mode::Passive => "passive",
+    }
 }
 
 fn call_cells(call: HostCall) -> [Cell; WIDTH] {
@@ -85,7 +103,7 @@ fn call_cells(call: HostCall) -> [Cell; WIDTH] {
         HostRequest::PrepareState => (PREPARE_STATE, Cell::Null, Cell::Null),
         HostRequest::AlterState(state) => (ALTER_STATE, Cell::Payload(state), Cell::Null),
         HostRequest::ResolveConflict(state) => (RESOLVE_CONFLICT, Cell::Payload(state), Cell::Null),
-        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, Cell::json(&mode), Cell::Null),
+        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, Cell::text(mode_name(mode)), Cell::Null),
         HostRequest::HandoverStart(HandoverTarget::Node { node, epoch }) => {
             (HANDOVER_START, Cell::json(&json!({ "node": node, "epoch": epoch })), Cell::Null)
         }

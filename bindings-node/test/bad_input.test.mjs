@@ -91,6 +91,22 @@ test('options of the wrong form then invalid argument', async () => {
   await rejects(hub.startChildren([spec], { metadata: 7 }), 'invalid_argument');
   await rejects(hub.startChildren([spec], { colour: 'red' }), 'invalid_argument', /colour/);
   await rejects(hub.call('c', 1, { signal: 7 }), 'invalid_argument', /AbortSignal/);
+  for (const use of [
+    (options) => hub.call('c', 1, options),
+    (options) => hub.send('c', 1, options),
+    (options) => hub.startChild(spec, options),
+    (options) => hub.stopChild('c', options),
+    (options) => hub.drain(options),
+    (options) => hub.stop(options),
+    (options) => hub.where('c', options),
+    (options) => ph.Hub.fromConfig({ hub_id: 'x' }, options),
+    (options) => ph.Node.fromConfig({}, options),
+  ]) {
+    await rejects(use({ timeout: 5 }), 'invalid_argument', /`timeout`/);
+    await rejects(use(7), 'invalid_argument', /must be an object/);
+  }
+  await rejects(hub.call('nope', 1, null), 'not_found');
+  await rejects(ph.Node.start(7), 'invalid_argument');
   await rejects(hub.whichChildren('everywhere'), 'invalid_argument', /everywhere/);
   await rejects(hub.send('c', 1, { node: 'a', all: true }), 'invalid_argument', /exclude/);
 });

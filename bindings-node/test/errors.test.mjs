@@ -1,6 +1,8 @@
 /** Every kind of the core's table has its class, and every hook its name. */
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 import * as ph from 'process-hub';
@@ -13,6 +15,11 @@ const { HOOK_NAMES } = await internal('events');
 const { toCamel, toSnake } = await internal('names');
 const { runtime } = await internal('runtime');
 const tables = JSON.parse(runtime().environment.tables());
+
+test('vectors that every language loads then our numbers and kinds', () => {
+  const vectors = JSON.parse(readFileSync(join(process.env.PROCESS_HUB_ROOT, 'tests/vectors/errors.json')));
+  assert.deepEqual(ERRORS.map(({ number, kind }) => ({ number, kind })), vectors.errors);
+});
 
 test('committed table then equal to the core', () => {
   const ours = ERRORS.map((of) => [of.kind, of.number]);

@@ -5,6 +5,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { start, until } from './help/hubs.mjs';
 import { script } from './help/script.mjs';
 
 /** Runs a script and checks how it ended. */
@@ -35,10 +36,11 @@ test('used after close then closed', () =>
   ends(`const hub = await make(); await hub.stop();
     for (const use of [() => hub.call('c', 1), () => hub.send('c'), () => hub.startChild({id: 'c', kind: 'counter'}),
       () => hub.stopChildren(['c']), async () => hub.nodes(), async () => hub.childLookup('c'), () => hub.where('c'),
-      () => hub.register('x', Counter), () => hub.drain(), () => hub.whichChildren(), async () => hub.address]) {
+      () => hub.register('x', Counter), () => hub.drain(), () => hub.whichChildren(), async () => hub.address,
+      async () => hub.on('stateLost', () => {}), async () => hub.intercept('childDataAlter', () => {})]) {
       await use().then(() => console.log('worked'), (error) => { if (!(error instanceof ph.ClosedError)) console.log(error); });
     }
-    hub.on('stateLost', () => {}); hub.ref(); hub.unref();
+    hub.off('stateLost', () => {}); hub.removeAllListeners(); hub.ref(); hub.unref();
     console.log(hub.isAlive(), hub);`, { prints: 'false <Hub "exit" closed>\n' }));
 
 test('stopped inside a callback then would_deadlock, and the hub lives', () =>
@@ -70,6 +72,19 @@ test('dropped without close then nothing but the process ends it', () =>
 
 test('process.exit with an open hub then its code', () =>
   ends(`const hub = await make(); await hub.startChild({id: 'c', kind: 'counter'}); process.exit(7);`, { code: 7, prints: '' }));
+
+test('process.exit with an open hub then its members are told, long before they would suspect', async (t) => {
+  const hub = await start(t, { hubId: 'exit', name: 'stays', profile: 'wan' });
+  const ended = script(`const hub = await make({profile: 'wan', seeds: ['${hub.address}'], migration: ph.hotSwap({handover: true})});
+    while (hub.nodes().length === 0) await new Promise((yes) => setTimeout(yes, 5));
+    console.log('member'); process.exit(0);`);
+  await until(() => hub.nodes().length === 1);
+  const { code, output } = await ended;
+  assert.deepEqual([code, output], [0, 'member\n']);
+  const exited = Date.now();
+  await until(() => hub.nodes().length === 0);
+  assert.ok(Date.now() - exited < 2000, `took ${Date.now() - exited} ms`);
+});
 
 test('process.exit while the hub starts then its code', () =>
   ends(`void make(); setImmediate(() => process.exit(3));`, { code: 3, prints: '' }));

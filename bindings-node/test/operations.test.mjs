@@ -206,6 +206,13 @@ test('answers ended by their signal then cancelled, and the operation goes on', 
     hub.stopChild('s', { signal }),
     hub.drain({ signal }),
     hub.startChild({ id: 'other', kind: 'slow' }, { signal }),
+    hub.register('other', Slow, { signal }),
+    hub.where('s', { signal }),
+    hub.plan({ leave: [] }, { signal }),
+    hub.sync({ signal }),
+    hub.send('s', 1, { signal }),
+    hub.whichChildren('global', { signal }),
+    hub.acknowledgeLoss('s', { signal }),
   ];
   const early = AbortSignal.abort('never mind');
   const controller = new AbortController();

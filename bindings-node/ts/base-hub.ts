@@ -47,7 +47,7 @@ export abstract class BaseHub extends HookEmitter {
   childLookup(childId: string): Row | null {
     checkText(childId, 'childId', 'child_lookup');
     const text = this.read('child_lookup', (hub) => hub.childLookup(childId));
-    return text === null ? null : results.row(JSON.parse(text) as object);
+    return text === null ? null : results.row(JSON.parse(text) as results.RowDocument);
   }
 
   /** Every row by its child's id. */
@@ -144,6 +144,11 @@ export abstract class BaseHub extends HookEmitter {
 
   /** @internal Nothing comes any more. */
   protected abstract ended(): void;
+
+  /** @internal */
+  protected override checkOpen(operation: string): void {
+    this.started(operation);
+  }
 
   /** @internal */
   protected override subscribe(hooks: string[]): void {

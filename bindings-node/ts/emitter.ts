@@ -93,6 +93,7 @@ export abstract class HookEmitter extends Base {
       const message = `only ${INTERCEPTED} can be intercepted, not ${String(hook)}`;
       throw new InvalidArgumentError(message, { operation: 'intercept' });
     }
+    this.checkOpen('intercept');
     this.interceptors.add(handler, options);
     this.#changed();
     return this;
@@ -116,6 +117,9 @@ export abstract class HookEmitter extends Base {
     const wanted: string[] = HOOK_NAMES.filter((hook) => this.listenerCount(hook) > 0);
     return this.interceptors.size > 0 ? [...wanted, INTERCEPTED] : wanted;
   }
+
+  /** @internal Refuses handlers where nothing comes any more. */
+  protected abstract checkOpen(operation: string): void;
 
   /** @internal Called after each change of the handlers. */
   protected abstract subscribe(hooks: string[]): void;
@@ -144,6 +148,7 @@ export abstract class HookEmitter extends Base {
     if (typeof handler !== 'function') {
       throw new InvalidArgumentError(`the handler of ${hook} must be a function`, { operation: 'on' });
     }
+    this.checkOpen('on');
     if (options.id !== undefined) {
       this.off(hook, options.id);
     }

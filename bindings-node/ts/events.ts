@@ -5,7 +5,7 @@ import { log } from './logs.js';
 import { rename, toCamel } from './names.js';
 import type { DrainReport, RowInstance } from './results.js';
 import { specDocument, specFromDocument } from './spec.js';
-import type { ChildSpec } from './spec.js';
+import type { ChildSpec, SpecDocument } from './spec.js';
 import { encodeJson } from './values.js';
 
 /** The payload of each hook. Those marked (E) fire on every node, the others where it happens. */
@@ -153,7 +153,7 @@ export class Interceptors {
 
   /** Lets all of them change a spec, given and returned as JSON. */
   async alter(document: string, nodes: string): Promise<string> {
-    let spec = specFromDocument(JSON.parse(document) as object);
+    let spec = specFromDocument(JSON.parse(document) as SpecDocument);
     const names = JSON.parse(nodes) as string[];
     for (const entry of this.#entries) {
       spec = (await entry.handler(spec, names)) ?? spec;

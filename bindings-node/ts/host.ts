@@ -10,9 +10,10 @@ import { inspect, types } from 'node:util';
 import type { Child, HandoverTarget, Mode, StopReason } from './child.js';
 import { NotEncodableError } from './error-classes.js';
 import { calling, fromText } from './errors.js';
+import { HubError } from './hub-error.js';
 import type { Hub } from './hub.js';
 import { Instance, InstanceContext } from './instance.js';
-import type { StartDocument } from './instance.js';
+import type { StartFacts } from './instance.js';
 import * as items from './items.js';
 import type { Kinds } from './kinds.js';
 import { log } from './logs.js';
@@ -74,6 +75,7 @@ export class Host {
   readonly #instances = new Map<number, Instance>();
   /** Number and content of calls that ended and were not told yet. */
   #completions: Cell[] = [];
+  #nodeName: string | undefined;
   #isDraining = false;
   #isClosed = false;
   #isAgain = false;
@@ -87,6 +89,12 @@ export class Host {
     this.#native = native;
     this.#kinds = kinds;
     this.#events = events;
+  }
+
+  /** The name of the node, which a closed hub still knows. */
+  get nodeName(): string {
+    this.#nodeName ??= this.#native.nodeName;
+    return this.#nodeName;
   }
 
   get instanceCount(): number {
@@ -178,7 +186,7 @@ export class Host {
       case items.COMPLETED:
         return this.#events.completed(number, first === null ? null : fromText(first as string), second as Cell);
       case items.START:
-        return this.#start(number, key, JSON.parse(first as string) as StartDocument, second as Content);
+        return this.#start(number, key, first as StartFacts, second as Content);
       case items.RUN:
         return this.#run(number, key);
       case items.CANCEL_RUN:
@@ -191,7 +199,7 @@ export class Host {
       case items.RESOLVE_CONFLICT:
         return this.#callWith(number, key, 'resolveConflict', first as Content);
       case items.REDUNDANCY_SIGNAL: {
-        const mode = JSON.parse(first as string) as Mode;
+        const mode = first as Mode;
         this.#instances.get(key)?.context.setMode(mode);
         return this.#call(number, key, 'redundancySignal', [mode]);
       }
@@ -224,13 +232,14 @@ export class Host {
     }
   }
 
-  #start(number: number, key: number, start: StartDocument, args: Content): void {
-    const kind = this.#kinds.get(start.kind);
+  #start(number: number, key: number, start: StartFacts, args: Content): void {
+    const [childId, name] = start;
+    const kind = this.#kinds.get(name);
     if (kind === undefined) {
-      throw new Error(`kind ${JSON.stringify(start.kind)} is not registered here`);
+      throw new Error(`kind ${JSON.stringify(name)} is not registered here`);
     }
     const context = new InstanceContext(this, key, start);
-    const child = current.run({ host: this, chain: [start.child_id] }, kind.make);
+    const child = current.run({ host: this, chain: [childId] }, kind.make);
     const instance = new Instance(child, context, kind);
     this.#instances.set(key, instance);
     try {
@@ -341,7 +350,8 @@ function describe(error: unknown): [string, string | null, string | null] {
     if (!types.isNativeError(error)) {
       return [`a value that is no Error was thrown: ${inspect(error, { depth: 1 })}`, null, null];
     }
-    const message = error.message === '' ? error.name : `${error.name}: ${error.message}`;
+    const kind = error instanceof HubError ? ` (${error.kind})` : '';
+    const message = (error.message === '' ? error.name : `${error.name}: ${error.message}`) + kind;
     const trace = String(error.stack ?? message).slice(0, MAX_TRACE_CHARACTERS);
     return [message.toWellFormed(), trace.toWellFormed(), error instanceof NotEncodableError ? error.kind : null];
   } catch (failure) {

@@ -27,12 +27,13 @@ import { Hold, runtime } from './runtime.js';
 import { specDocument } from './spec.js';
 import type { ChildSpec } from './spec.js';
 import { encode, encodeJson } from './values.js';
-import { checkSignal, toMs, waitFor } from './waiting.js';
+import { checkOptions, checkSignal, toMs, waitFor } from './waiting.js';
 import type { AbortSignalLike, TimeoutOptions, WaitOptions } from './waiting.js';
 
 const CALL_MS = 5_000;
 const STOP_CHILDREN_MS = 10_000;
 const DRAIN_MS = 60_000;
+const START_OPTIONS = ['timeoutMs', 'checkExisting', 'ifExists', 'onFailure', 'metadata', 'signal'] as const;
 
 /** Options of `startChild`. */
 export interface StartChildOptions extends TimeoutOptions {
@@ -98,8 +99,9 @@ export class Hub extends BaseHub {
   /** Starts a hub of the configuration document that all languages share. */
   static async fromConfig(
     config: Readonly<Record<string, unknown>>,
-    options: Pick<HubOptions, 'kinds' | 'node' | 'hooks'> & WaitOptions = {},
+    given?: Pick<HubOptions, 'kinds' | 'node' | 'hooks'> & WaitOptions,
   ): Promise<Hub> {
+    const options = checkOptions(given, 'start', 'kinds', 'node', 'hooks', 'signal');
     const isObject = typeof config === 'object' && config !== null && !Array.isArray(config);
     const document = isObject && options.node === undefined ? { node: {}, ...config } : config;
     return Hub.#open(document, options, options.signal);
@@ -155,14 +157,15 @@ export class Hub extends BaseHub {
    * Rejects with HubTimeoutError if the children did not end in time, and the hub is closed all the same; with
    * WouldDeadlockError in a callback of a child of this hub.
    */
-  async stop(options: TimeoutOptions = {}): Promise<DrainReport> {
+  async stop(options?: TimeoutOptions): Promise<DrainReport> {
+    const { timeoutMs: limit, signal } = checkOptions(options, 'stop', 'timeoutMs', 'signal');
     if (runsInside(this.host)) {
       const message = 'a callback cannot stop its own hub and wait for it';
       throw new WouldDeadlockError(message, { operation: 'stop' });
     }
-    const timeoutMs = options.timeoutMs === undefined ? null : toMs(options.timeoutMs, 'timeoutMs', 'stop', 0);
+    const timeoutMs = limit === undefined ? null : toMs(limit, 'timeoutMs', 'stop', 0);
     this.#stopping ??= this.#stop(timeoutMs);
-    return waitFor('stop', this.#stopping, options.signal);
+    return waitFor('stop', this.#stopping, signal);
   }
 
   async #stop(timeoutMs: number | null): Promise<DrainReport> {
@@ -197,20 +200,21 @@ export class Hub extends BaseHub {
   // --- children ----------------------------------------------------------------
 
   /** Starts one child. Done means: callable from here, now. */
-  startChild(spec: ChildSpec, options: StartChildOptions = {}): Promise<Started> {
+  startChild(spec: ChildSpec, options?: StartChildOptions): Promise<Started> {
     return optional(this.#start('start_child', [spec], options).then(results.oneStarted));
   }
 
   /** Starts children; one that fails refuses none of the others. */
-  startChildren(specs: readonly ChildSpec[], options: StartChildrenOptions = {}): Promise<StartResult> {
+  startChildren(specs: readonly ChildSpec[], options?: StartChildrenOptions): Promise<StartResult> {
     return optional(this.#start('start_children', specs, options));
   }
 
   async #start(
     operation: string,
     specs: readonly ChildSpec[],
-    { signal, ...options }: StartChildrenOptions,
+    given: StartChildrenOptions | undefined,
   ): Promise<StartResult> {
+    const { signal, ...options } = checkOptions(given, operation, ...START_OPTIONS);
     checkSignal(operation, signal);
     if (!Array.isArray(specs)) {
       throw new InvalidArgumentError('the specs must be an array', { operation });
@@ -250,22 +254,23 @@ export class Hub extends BaseHub {
   }
 
   /** Stops one child everywhere; done when its instances have ended. */
-  stopChild(childId: string, options: TimeoutOptions = {}): Promise<Stopped> {
+  stopChild(childId: string, options?: TimeoutOptions): Promise<Stopped> {
     const stopped = this.#stopAll('stop_child', [childId], options, results.oneStopped);
     return optional(stopped);
   }
 
   /** Stops children everywhere. */
-  stopChildren(childIds: readonly string[], options: TimeoutOptions = {}): Promise<StopResult> {
+  stopChildren(childIds: readonly string[], options?: TimeoutOptions): Promise<StopResult> {
     return optional(this.#stopAll('stop_children', childIds, options, results.stopResult));
   }
 
   async #stopAll<T>(
     operation: string,
     ids: readonly string[],
-    { timeoutMs, signal }: TimeoutOptions,
+    options: TimeoutOptions | undefined,
     convert: (text: string) => T,
   ): Promise<T> {
+    const { timeoutMs, signal } = checkOptions(options, operation, 'timeoutMs', 'signal');
     if (!Array.isArray(ids)) {
       throw new InvalidArgumentError('the ids must be an array', { operation });
     }
@@ -282,8 +287,8 @@ export class Hub extends BaseHub {
    * What `handle` throws comes as ChildFailedError; an error's `maybeExecuted` says whether the message may have been
    * handled.
    */
-  async call<T = unknown>(childId: string, message?: unknown, options: CallOptions = {}): Promise<T> {
-    const { timeoutMs, node, signal } = options;
+  async call<T = unknown>(childId: string, message?: unknown, options?: CallOptions): Promise<T> {
+    const { timeoutMs, node, signal } = checkOptions(options, 'call', 'timeoutMs', 'node', 'signal');
     const [ms, content] = this.#message('call', childId, message, timeoutMs, node);
     const chain = chainOf(this.host);
     const read = readReply(this.kinds) as (content: Content) => T;
@@ -291,8 +296,8 @@ export class Hub extends BaseHub {
   }
 
   /** Sends a message without waiting for a reply; done when it is on its way. */
-  async send(childId: string, message?: unknown, options: SendOptions = {}): Promise<void> {
-    const { timeoutMs, node, all = false, signal } = options;
+  async send(childId: string, message?: unknown, options?: SendOptions): Promise<void> {
+    const { timeoutMs, node, all, signal } = checkOptions(options, 'send', 'timeoutMs', 'node', 'all', 'signal');
     const [ms, content] = this.#message('send', childId, message, timeoutMs, node);
     const chain = chainOf(this.host);
     const begin = (hub: NativeHub): number => hub.send(childId, content, ms, node ?? null, all === true, chain);
@@ -322,8 +327,9 @@ export class Hub extends BaseHub {
   /** The ids of the children on each node; `global` asks the members. */
   async whichChildren(
     scope: 'local' | 'global' = 'local',
-    { timeoutMs, signal }: TimeoutOptions = {},
+    options?: TimeoutOptions,
   ): Promise<Record<string, string[]>> {
+    const { timeoutMs, signal } = checkOptions(options, 'which_children', 'timeoutMs', 'signal');
     const read = results.plainDocument<Record<string, string[]>>;
     if (scope === 'local') {
       return read(this.read('which_children', (hub) => hub.whichChildrenLocal()));
@@ -337,41 +343,47 @@ export class Hub extends BaseHub {
   }
 
   /** Gives every local child away, and stays a member that owns nothing. */
-  async drain({ timeoutMs, signal }: TimeoutOptions = {}): Promise<DrainReport> {
+  async drain(options?: TimeoutOptions): Promise<DrainReport> {
+    const { timeoutMs, signal } = checkOptions(options, 'drain', 'timeoutMs', 'signal');
     const ms = toMs(timeoutMs, 'timeoutMs', 'drain', DRAIN_MS);
     return this.request('drain', signal, (hub) => hub.drain(ms), results.plainDocument<DrainReport>);
   }
 
   /** Where a child is, and why. */
-  async where(childId: string, { signal }: WaitOptions = {}): Promise<Where> {
+  async where(childId: string, options?: WaitOptions): Promise<Where> {
+    const { signal } = checkOptions(options, 'where', 'signal');
     checkText(childId, 'childId', 'where');
     return this.request('where', signal, (hub) => hub.where(childId), results.where);
   }
 
   /** What would move if these nodes joined or left. Nothing is done. */
-  async plan(change: PlanChange, { signal }: WaitOptions = {}): Promise<Plan> {
+  async plan(change: PlanChange, options?: WaitOptions): Promise<Plan> {
+    const { signal } = checkOptions(options, 'plan', 'signal');
     const text = encodeJson(change, 'plan');
     return this.request('plan', signal, (hub) => hub.plan(text), results.plainDocument<Plan>);
   }
 
   /** Done when every reachable node has what this node had written. */
-  async sync({ timeoutMs, signal }: TimeoutOptions = {}): Promise<void> {
+  async sync(options?: TimeoutOptions): Promise<void> {
+    const { timeoutMs, signal } = checkOptions(options, 'sync', 'timeoutMs', 'signal');
     const ms = toMs(timeoutMs, 'timeoutMs', 'sync', CALL_MS);
     return this.request('sync', signal, (hub) => hub.sync(ms), nothing);
   }
 
   /** Clears the `stateLost` of a child. */
-  async acknowledgeLoss(childId: string, { signal }: WaitOptions = {}): Promise<void> {
+  async acknowledgeLoss(childId: string, options?: WaitOptions): Promise<void> {
+    const { signal } = checkOptions(options, 'acknowledge_loss', 'signal');
     checkText(childId, 'childId', 'acknowledge_loss');
     return this.request('acknowledge_loss', signal, (hub) => hub.acknowledgeLoss(childId), nothing);
   }
 
   /** Adds code that this hub can run; done when the hub counts it among its kinds. */
-  async register(name: string, code: ChildClass | Kind): Promise<void> {
+  async register(name: string, code: ChildClass | Kind, options?: WaitOptions): Promise<void> {
+    const { signal } = checkOptions(options, 'register', 'signal');
     checkText(name, 'name', 'register');
     this.started('register');
     const info = JSON.stringify([this.kinds.register(name, code).info()]);
-    return this.request('register', undefined, (hub) => hub.register(info), nothing);
+    return this.request('register', signal, (hub) => hub.register(info), nothing);
   }
 }
 

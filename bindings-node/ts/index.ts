@@ -30,6 +30,7 @@ export { Hub } from './hub.js';
 export type { CallOptions, SendOptions, StartChildOptions, StartChildrenOptions } from './hub.js';
 export { setLogger } from './logs.js';
 export type { LogLevel, LogRecord, Logger } from './logs.js';
+export { version } from './native.js';
 export { Node } from './node.js';
 export type {
   ChildError,

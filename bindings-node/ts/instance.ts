@@ -8,49 +8,33 @@ import { decodeWith, encodeWith } from './kinds.js';
 import type { Content } from './native.js';
 import { decode, encode } from './values.js';
 
-/** The facts of a start, as the native half writes them. */
-export interface StartDocument {
-  child_id: string;
-  kind: string;
-  hub_id: string;
-  node: string;
-  epoch: number;
-  mode: Mode;
-  start_reason: StartReason;
-  metadata: string | null;
-}
+/** The facts of a start: child, kind, epoch, mode, reason, and the metadata as JSON where there are any. */
+export type StartFacts = [string, string, number, Mode, StartReason, string | null];
 
 /** The context of one instance. */
 export class InstanceContext implements Context {
+  readonly childId: string;
+  readonly kind: string;
+  readonly startReason: StartReason;
   readonly #host: Host;
   readonly #instance: number;
-  readonly #start: StartDocument;
+  readonly #metadata: string | null;
   #epoch: number;
   #mode: Mode;
   #run: AbortController | undefined;
 
-  constructor(host: Host, instance: number, start: StartDocument) {
+  constructor(host: Host, instance: number, start: StartFacts) {
     this.#host = host;
     this.#instance = instance;
-    this.#start = start;
-    this.#epoch = start.epoch;
-    this.#mode = start.mode;
-  }
-
-  get childId(): string {
-    return this.#start.child_id;
-  }
-
-  get kind(): string {
-    return this.#start.kind;
+    [this.childId, this.kind, this.#epoch, this.#mode, this.startReason, this.#metadata] = start;
   }
 
   get hubId(): string {
-    return this.#start.hub_id;
+    return this.#host.hub.hubId;
   }
 
   get node(): string {
-    return this.#start.node;
+    return this.#host.nodeName;
   }
 
   get epoch(): number {
@@ -62,11 +46,7 @@ export class InstanceContext implements Context {
   }
 
   get metadata(): Readonly<Record<string, unknown>> {
-    return JSON.parse(this.#start.metadata ?? '{}') as Record<string, unknown>;
-  }
-
-  get startReason(): StartReason {
-    return this.#start.start_reason;
+    return JSON.parse(this.#metadata ?? '{}') as Record<string, unknown>;
   }
 
   get cancelled(): boolean {

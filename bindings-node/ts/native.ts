@@ -9,6 +9,7 @@ export type Cell = null | number | string | Uint8Array | Cell[];
 export type Content = string | Uint8Array | [string, Uint8Array];
 
 export interface Environment {
+  close(): void;
   answers(): Cell[];
   setLogLevel(level: number): void;
   records(): Cell[];
@@ -89,3 +90,6 @@ function load(): Native {
 }
 
 export const native: Native = load();
+
+/** The version of this package. */
+export const version = (createRequire(import.meta.url)('../package.json') as { version: string }).version;

@@ -2,12 +2,13 @@
 
 import { documentText, nodeDocument } from './config.js';
 import type { NodeOptions, Profile } from './config.js';
+import { InvalidArgumentError } from './error-classes.js';
 import { calling } from './errors.js';
 import { rename, toSnake } from './names.js';
 import { native } from './native.js';
 import type { NativeNode } from './native.js';
 import { Hold, runtime } from './runtime.js';
-import { toMs, waitFor } from './waiting.js';
+import { checkOptions, toMs, waitFor } from './waiting.js';
 import type { TimeoutOptions, WaitOptions } from './waiting.js';
 
 /**
@@ -27,6 +28,9 @@ export class Node {
 
   /** Listens, and begins to look for the other nodes. */
   static async start(options: NodeOptions & { readonly profile?: Profile } & WaitOptions = {}): Promise<Node> {
+    if (typeof options !== 'object' || options === null) {
+      throw new InvalidArgumentError('the options must be an object', { operation: 'start_node' });
+    }
     const { profile, signal, ...rest } = options;
     return Node.#start(nodeDocument(rest), profile, signal);
   }
@@ -34,8 +38,9 @@ export class Node {
   /** Starts a node of the object `node` of the configuration document. */
   static async fromConfig(
     config: Readonly<Record<string, unknown>>,
-    options: { readonly profile?: Profile } & WaitOptions = {},
+    given?: { readonly profile?: Profile } & WaitOptions,
   ): Promise<Node> {
+    const options = checkOptions(given, 'start_node', 'profile', 'signal');
     return Node.#start(config, options.profile, options.signal);
   }
 
@@ -67,10 +72,11 @@ export class Node {
   }
 
   /** Stops the hubs that still run on it, and leaves the cluster. Stopping again does nothing. */
-  async stop(options: TimeoutOptions = {}): Promise<void> {
-    const timeoutMs = options.timeoutMs === undefined ? null : toMs(options.timeoutMs, 'timeoutMs', 'stop_node', 0);
+  async stop(options?: TimeoutOptions): Promise<void> {
+    const { timeoutMs: limit, signal } = checkOptions(options, 'stop_node', 'timeoutMs', 'signal');
+    const timeoutMs = limit === undefined ? null : toMs(limit, 'timeoutMs', 'stop_node', 0);
     this.#stopping ??= this.#stop(timeoutMs);
-    return waitFor('stop_node', this.#stopping, options.signal);
+    return waitFor('stop_node', this.#stopping, signal);
   }
 
   async #stop(timeoutMs: number | null): Promise<void> {

@@ -5,7 +5,7 @@ import { fromDocument } from './errors.js';
 import type { HubError } from './hub-error.js';
 import { rename, toCamel } from './names.js';
 import { specFromDocument } from './spec.js';
-import type { ChildSpec } from './spec.js';
+import type { ChildSpec, SpecDocument } from './spec.js';
 
 /** A child that runs and can be called from here, now. */
 export interface Started {
@@ -204,32 +204,28 @@ function one<T>(done: readonly T[], errors: readonly ChildError[], operation: st
   return first;
 }
 
+/** A row as the core writes it. */
+export interface RowDocument extends Omit<Row, 'spec' | 'instances' | 'stateLost'> {
+  readonly spec: SpecDocument;
+  readonly instances: readonly (Omit<RowInstance, 'sinceMs'> & { readonly since_ms: number })[];
+  readonly state_lost: Row['stateLost'];
+}
+
 /** The row of a document. */
-export function row(document: object): Row {
-  const { spec, instances, state_lost: stateLost, ...rest } = document as {
-    id: string;
-    metadata: Record<string, unknown>;
-    spec: object;
-    instances: object[];
-    state_lost: Row['stateLost'];
-  };
-  return {
-    ...rest,
-    spec: specFromDocument(spec),
-    instances: instances.map((instance) => rename(instance, toCamel) as unknown as RowInstance),
-    stateLost,
-  };
+export function row({ id, spec, metadata, instances, state_lost: stateLost }: RowDocument): Row {
+  const named = instances.map(({ node, mode, epoch, since_ms: sinceMs }) => ({ node, mode, epoch, sinceMs }));
+  return { id, spec: specFromDocument(spec), metadata, instances: named, stateLost };
 }
 
 /** The rows of a list of documents. */
 export function rows(text: string): Row[] {
-  return (JSON.parse(text) as object[]).map(row);
+  return (JSON.parse(text) as RowDocument[]).map(row);
 }
 
 /** The answer of `where` from its document. */
 export function where(text: string): Where {
   const { rows: known, last_moves: moves, ...rest } = JSON.parse(text) as {
-    rows: object | null;
+    rows: RowDocument | null;
     last_moves: object[];
   };
   return {

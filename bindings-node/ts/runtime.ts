@@ -22,6 +22,8 @@ class Runtime {
 
   constructor() {
     followLevel((level) => this.environment.setLogLevel(level));
+    // What ends without this event, such as a terminated worker, is noticed by the native half.
+    process.once('exit', () => this.environment.close());
   }
 
   /** Lets a hub take what waits whenever the bell rings. It is held until it is removed. */

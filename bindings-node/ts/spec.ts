@@ -1,6 +1,6 @@
 /** What is needed to start a child anywhere. */
 
-import { rename, toCamel, toSnake } from './names.js';
+import { toSnake } from './names.js';
 
 /** A child to start, on any node that registered its kind. */
 export interface ChildSpec {
@@ -24,10 +24,32 @@ export interface ChildSpec {
 
 /** The spec as the document every language reads. What is no object stays, for the core to refuse. */
 export function specDocument(spec: ChildSpec): unknown {
-  return typeof spec === 'object' && spec !== null ? rename(spec, toSnake) : spec;
+  if (typeof spec !== 'object' || spec === null) {
+    return spec;
+  }
+  const document: Record<string, unknown> = {};
+  for (const name of Object.keys(spec)) {
+    const value = spec[name as keyof ChildSpec];
+    if (value !== undefined) {
+      document[NAMES.get(name) ?? toSnake(name)] = value;
+    }
+  }
+  return document;
+}
+
+/** Made once: specs come by the thousand. */
+const NAMES = new Map(
+  ['id', 'kind', 'args', 'metadata', 'restart', 'onError', 'require', 'shutdownMs'].map((name) => [name, toSnake(name)]),
+);
+
+/** A spec as the core writes it. */
+export interface SpecDocument extends Omit<ChildSpec, 'onError' | 'shutdownMs'> {
+  readonly on_error: 'continue' | 'restart';
+  readonly shutdown_ms: number;
 }
 
 /** The spec of a document. */
-export function specFromDocument(document: object): ChildSpec {
-  return rename(document, toCamel) as unknown as ChildSpec;
+export function specFromDocument(document: SpecDocument): ChildSpec {
+  const { on_error: onError, shutdown_ms: shutdownMs, ...rest } = document;
+  return { ...rest, onError, shutdownMs };
 }

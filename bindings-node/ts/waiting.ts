@@ -127,3 +127,22 @@ export function toMs(value: number | undefined, name: string, operation: string,
   }
   return value;
 }
+
+/** The options of an operation. What is no object, and names that are none of its options, are refused. */
+export function checkOptions<T extends object>(
+  options: T | null | undefined,
+  operation: string,
+  ...known: readonly (keyof T & string)[]
+): T {
+  if (options === undefined || options === null) {
+    return {} as T;
+  }
+  if (typeof options !== 'object') {
+    throw new InvalidArgumentError(`the options must be an object, not ${String(options)}`, { operation });
+  }
+  const unknown = Object.keys(options).find((name) => !(known as readonly string[]).includes(name));
+  if (unknown !== undefined) {
+    throw new InvalidArgumentError(`there is no option \`${unknown}\`: there are ${known.join(', ')}`, { operation });
+  }
+  return options;
+}

@@ -173,12 +173,7 @@ class Node:
 
     def call(self, order: Order) -> Order:
         """Measure the median time of calls, one after the other."""
-        own = self.hub.node_name
-        children = [
-            row.id
-            for row in self.hub.process_registry().values()
-            if (row.instances[0].node != own) == order["remote"]
-        ]
+        children = self.placed(remote=order["remote"])
         times = []
         for child in random.Random(1).choices(children, k=order["rounds"]):
             before = time.perf_counter()
@@ -190,6 +185,24 @@ class Node:
             "p50_us": times[last * 50 // 100] * 1e6,
             "p99_us": times[last * 99 // 100] * 1e6,
         }
+
+    def stream(self, order: Order) -> Order:
+        """Measure the mean time of calls to this node, a few at a time."""
+        children = self.placed(remote=False)
+        picks = random.Random(1).choices(children, k=order["rounds"])
+        call = self.hub.call
+        with ThreadPoolExecutor(CALLERS) as callers:
+            before = time.perf_counter()
+            share = [picks[first::CALLERS] for first in range(CALLERS)]
+            list(callers.map(lambda own: [call(child, "get") for child in own], share))
+            elapsed = time.perf_counter() - before
+        return {"us": elapsed * 1e6 / len(picks)}
+
+    def placed(self, *, remote: bool) -> list[str]:
+        """Return the children that run elsewhere, or here."""
+        own = self.hub.node_name
+        rows = self.hub.process_registry().values()
+        return [row.id for row in rows if (row.instances[0].node != own) == remote]
 
     def close(self, order: Order) -> Order:
         """Give the children away and leave."""

@@ -1,6 +1,7 @@
 //! `agents`: builds the agents of tests/agents, each on its installed package, and runs the scenarios over them.
 
 mod c;
+mod node;
 mod python;
 mod rust;
 
@@ -21,6 +22,7 @@ const LANGUAGES: &[Language] = &[
     Language { name: "rust", build: rust::build },
     Language { name: "python", build: python::build },
     Language { name: "c", build: c::build },
+    Language { name: "node", build: node::build },
 ];
 
 /// `agents --build [--languages A,B]` or `agents --check [--languages A,B] [--only SCENARIO,…]`.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::node;
+use crate::node::{self, Project};
 use crate::process::{self, Failure, Outcome};
 use crate::python::{self, Environment};
 
@@ -47,10 +47,13 @@ pub(crate) fn pack(args: &[String]) -> Outcome {
     Ok(())
 }
 
-/// `bench ARGS…`: the workloads, with a Python that has the wheel in `PROCESS_HUB_PYTHON`.
+/// `bench ARGS…`: the workloads, with a Python that has the wheel in `PROCESS_HUB_PYTHON`, and the worker of a project
+/// that has the npm package in `PROCESS_HUB_NODE`.
 pub(crate) fn bench(args: &[String]) -> Outcome {
     let environment = Environment::fresh("bench-venv")?;
     environment.install_wheel()?;
     let python = environment.program("python");
-    process::run(process::tests_command("bench", args).env("PROCESS_HUB_PYTHON", python))
+    let worker = Project::fresh("bench-node")?.add("examples/node/bench_worker.mjs")?;
+    let mut command = process::tests_command("bench", args);
+    process::run(command.env("PROCESS_HUB_PYTHON", python).env("PROCESS_HUB_NODE", worker))
 }

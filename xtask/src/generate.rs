@@ -68,7 +68,8 @@ fn configuration() -> String {
         "Every binding turns its options into one JSON document, which the core checks. A document with mistakes \
          is refused with one\n`invalid_config` error that lists all of them as `path: problem`. Unknown keys are \
          mistakes; `null` means left out.\nDurations are whole milliseconds. Strategies named as not available are \
-         part of the interface and come in a later version.",
+         part of the interface and come in a later version.\nPython gives durations in seconds, without `_ms`; Node.js \
+         has the names in camelCase.",
     );
     text.push_str("| option | type | default | accepted | meaning |\n|---|---|---|---|---|\n");
     for option in options() {
@@ -91,8 +92,8 @@ fn errors() -> String {
     let mut text = page(
         "Errors",
         "The numbers are fixed for ever and the same in every language. An error carries kind, number, operation, \
-         message and the facts\n(child, node, limits); errors of `call` also say `maybe_executed`. In Python each \
-         kind is a subclass of `HubError`.",
+         message and the facts\n(child, node, limits); errors of `call` also say `maybe_executed`. In Python and \
+         Node.js each kind is a subclass of `HubError`; in Node.js its `code` is `ERR_PROCESS_HUB_` and the kind in capitals.",
     );
     text.push_str("| number | kind | meaning |\n|---|---|---|\n");
     for kind in ErrorKind::ALL {
@@ -107,7 +108,7 @@ fn hooks() -> String {
         "Hooks",
         "Named points where the host may observe. Handlers run outside the engine: a slow or failing one delays and \
          breaks nothing.\n`child_data_alter` alone may change what it sees: the spec, before its start, within a \
-         deadline.",
+         deadline.\nIn Node.js hooks are events, with their names and those of their payloads in camelCase.",
     );
     text.push_str("| hook | payload | fires |\n|---|---|---|\n");
     for hook in HookName::ALL {

@@ -5,12 +5,29 @@ use std::fmt;
 use serde_json::{Value, json};
 
 /// In which language the children are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Language {
     /// Rust.
     Rust,
     /// Python.
     Python,
+    /// Node.js.
+    Node,
+}
+
+impl Language {
+    /// All, in the order of the table.
+    pub const ALL: [Self; 3] = [Self::Rust, Self::Python, Self::Node];
+
+    /// The name in `--only`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::Node => "node",
+        }
+    }
 }
 
 impl fmt::Display for Language {
@@ -18,6 +35,7 @@ impl fmt::Display for Language {
         f.write_str(match self {
             Self::Rust => "Rust",
             Self::Python => "Python",
+            Self::Node => "Node",
         })
     }
 }
@@ -66,6 +84,8 @@ pub enum Workload {
     LocalCall,
     /// `call` of a child of another node.
     RemoteCall,
+    /// One of many messages to children of the same node, 64 at a time, with its reply.
+    Message,
     /// Resident memory of the process per child.
     Memory,
     /// A third node joins, children move with their state.
@@ -78,13 +98,14 @@ pub enum Workload {
 
 impl Workload {
     /// All, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Start,
         Self::Stop,
         Self::Growth,
         Self::Lookup,
         Self::LocalCall,
         Self::RemoteCall,
+        Self::Message,
         Self::Memory,
         Self::Join,
         Self::Leave,
@@ -101,6 +122,7 @@ impl Workload {
             Self::Lookup => "lookup",
             Self::LocalCall => "local_call",
             Self::RemoteCall => "remote_call",
+            Self::Message => "message",
             Self::Memory => "memory",
             Self::Join => "join",
             Self::Leave => "leave",
@@ -118,6 +140,7 @@ impl Workload {
             Self::Lookup => "lookup",
             Self::LocalCall => "call, same node, p50",
             Self::RemoteCall => "call, other node, p50",
+            Self::Message => "message of a stream, same node",
             Self::Memory => "memory per child",
             Self::Join => "join with handover",
             Self::Leave => "leave with handover",
@@ -130,7 +153,7 @@ impl Workload {
     pub const fn unit(self) -> Unit {
         match self {
             Self::Start | Self::Stop | Self::Join | Self::Leave | Self::Failover => Unit::Ms,
-            Self::LocalCall | Self::RemoteCall => Unit::Us,
+            Self::LocalCall | Self::RemoteCall | Self::Message => Unit::Us,
             Self::Lookup => Unit::Ns,
             Self::Memory => Unit::Bytes,
             Self::Growth => Unit::Times,
@@ -142,6 +165,7 @@ impl Workload {
         let per_language = |rust, python| match setting.language {
             Language::Rust => rust,
             Language::Python => python,
+            Language::Node => None,
         };
         match (self, setting.processes, setting.children) {
             (Self::Start, 3, 10_000) => per_language(Some(25.0), Some(60.0)),
@@ -152,7 +176,11 @@ impl Workload {
             (Self::Memory, _, _) => per_language(Some(1024.0), None),
             (Self::Join | Self::Leave, _, 10_000) => Some(80.0),
             (Self::Failover, _, 10_000) => Some(60.0),
-            (Self::Start | Self::Stop | Self::LocalCall | Self::Join | Self::Leave | Self::Failover, _, _) => None,
+            (
+                Self::Start | Self::Stop | Self::LocalCall | Self::Message | Self::Join | Self::Leave | Self::Failover,
+                _,
+                _,
+            ) => None,
         }
     }
 
@@ -176,7 +204,7 @@ impl Workload {
             (Self::Join, _, 10_000) => Some("787 ms"),
             (Self::Leave, _, 10_000) => Some("443 ms"),
             (Self::Failover, _, 10_000) => Some("252 ms"),
-            (Self::Start | Self::Stop | Self::Join | Self::Leave | Self::Failover, _, _) => None,
+            (Self::Start | Self::Stop | Self::Message | Self::Join | Self::Leave | Self::Failover, _, _) => None,
         }
     }
 }

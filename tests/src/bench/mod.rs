@@ -1,7 +1,7 @@
 //! The benchmark: workloads on processes of their own, and their figures beside their aims.
 //!
 //! Every node is an operating system process that obeys one JSON line at a time ([`worker`] in Rust,
-//! `examples/python/bench_worker.py` in Python). The bench itself runs no hub; it starts the processes, gives
+//! `examples/python/bench_worker.py` in Python, `examples/node/bench_worker.mjs` in Node). The bench itself runs no hub; it starts the processes, gives
 //! orders, takes the time, and kills what it started.
 
 #![allow(

@@ -1,5 +1,6 @@
 //! One process of a cluster, as the bench sees it: orders go in, answers come out, each with a deadline.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,12 +15,8 @@ use super::figure::Language;
 /// How to start a process of each language.
 #[derive(Clone, Debug)]
 pub struct Programs {
-    /// This program; `--worker` makes it obey.
-    pub rust: PathBuf,
-    /// A Python that has the wheel.
-    pub python: Option<PathBuf>,
-    /// The Python side.
-    pub script: PathBuf,
+    /// The program of a language, and its arguments. A language without one is left out.
+    pub commands: BTreeMap<Language, Vec<PathBuf>>,
     /// Where the processes keep their key file.
     pub scratch: PathBuf,
 }
@@ -59,19 +56,12 @@ impl NodeProcess {
     /// # Errors
     /// When it does not start or does not answer.
     pub fn spawn(programs: &Programs, language: Language, name: &str) -> Result<Self, String> {
-        let mut command = match (language, &programs.python) {
-            (Language::Rust, _) => {
-                let mut command = Command::new(&programs.rust);
-                command.arg("--worker");
-                command
-            }
-            (Language::Python, Some(python)) => {
-                let mut command = Command::new(python);
-                command.arg("-u").arg(&programs.script);
-                command
-            }
-            (Language::Python, None) => return Err("there is no Python with the wheel".into()),
+        let words = programs.commands.get(&language).map_or(&[][..], Vec::as_slice);
+        let [program, args @ ..] = words else {
+            return Err(format!("there is no program for {language}"));
         };
+        let mut command = Command::new(program);
+        command.args(args);
         command.env("XDG_STATE_HOME", &programs.scratch);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("{:?}: {error}", command.get_program()))?;

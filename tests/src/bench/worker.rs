@@ -85,6 +85,7 @@ impl Node {
             "states" => call_each(self.hub()?, count, b"get"),
             "lookup" => lookup(self.hub()?, count, rounds),
             "call" => call(self.hub()?, order["remote"] == true, count, rounds),
+            "stream" => stream(self.hub()?, count, rounds),
             "close" => close(self.hub()?),
             other => Err(format!("there is no order `{other}`")),
         }
@@ -207,17 +208,7 @@ fn lookup(hub: &Hub, count: usize, rounds: usize) -> Result<Value, String> {
 
 /// The median time of a call, one after the other, to random children here or elsewhere.
 fn call(hub: &Hub, is_remote: bool, count: usize, rounds: usize) -> Result<Value, String> {
-    let own = hub.node_name().clone();
-    let mut ids = Vec::new();
-    for index in 0..count {
-        let row = hub.child_lookup(&child_id(index)).ok_or_else(|| format!("{} has no row", child_id(index)))?;
-        if row.instances.iter().any(|instance| (instance.node != own) == is_remote) {
-            ids.push(id(index)?);
-        }
-    }
-    if ids.is_empty() {
-        return Err("no child to call".into());
-    }
+    let ids = placed(hub, is_remote, count)?;
     let mut random = Random(1);
     let mut times = Vec::with_capacity(rounds);
     for _ in 0..rounds {
@@ -229,6 +220,41 @@ fn call(hub: &Hub, is_remote: bool, count: usize, rounds: usize) -> Result<Value
     times.sort_unstable();
     let at = |share: usize| micros(times[(times.len() - 1) * share / 100]);
     Ok(json!({ "p50_us": at(50), "p99_us": at(99) }))
+}
+
+/// The mean time of a call of a child of this node, with others on their way.
+fn stream(hub: &Hub, count: usize, rounds: usize) -> Result<Value, String> {
+    let ids = placed(hub, false, count)?;
+    let mut random = Random(1);
+    let mut waiting = VecDeque::new();
+    let take =
+        |pending: process_hub::hub::Pending<Payload>| pending.wait().map(drop).map_err(|error| error.to_string());
+    let before = Instant::now();
+    for _ in 0..rounds {
+        if waiting.len() == PIPELINE {
+            waiting.pop_front().map_or(Ok(()), take)?;
+        }
+        let id = ids[random.below(ids.len())].clone();
+        waiting.push_back(hub.call(MessageCommand::new(id, Payload::bytes(&b"get"[..]))));
+    }
+    waiting.into_iter().try_for_each(take)?;
+    Ok(json!({ "us": micros(before.elapsed()) / rounds as f64 }))
+}
+
+/// The children that run elsewhere, or here.
+fn placed(hub: &Hub, is_remote: bool, count: usize) -> Result<Vec<ChildId>, String> {
+    let own = hub.node_name().clone();
+    let mut ids = Vec::new();
+    for index in 0..count {
+        let row = hub.child_lookup(&child_id(index)).ok_or_else(|| format!("{} has no row", child_id(index)))?;
+        if row.instances.iter().any(|instance| (instance.node != own) == is_remote) {
+            ids.push(id(index)?);
+        }
+    }
+    if ids.is_empty() {
+        return Err("no child to call".into());
+    }
+    Ok(ids)
 }
 
 fn close(hub: &Hub) -> Result<Value, String> {

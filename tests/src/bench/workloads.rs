@@ -74,7 +74,7 @@ impl Plan {
         if self.wants(&[Workload::Start, Workload::Stop, Workload::Growth, Workload::Memory]) {
             return self.sizes.clone();
         }
-        let reads = [Workload::Lookup, Workload::LocalCall, Workload::RemoteCall];
+        let reads = [Workload::Lookup, Workload::LocalCall, Workload::RemoteCall, Workload::Message];
         if self.wants(&reads) { vec![MOVING] } else { Vec::new() }
     }
 
@@ -106,13 +106,17 @@ impl Plan {
             figures.add(Workload::Lookup, setting, answer.number("ns")?);
         }
         let rounds = match setting.language {
-            Language::Rust => 10_000,
+            Language::Rust | Language::Node => 10_000,
             Language::Python => 3_000,
         };
         let call =
             |is_remote| json!({ "op": "call", "remote": is_remote, "count": setting.children, "rounds": rounds });
         if self.wants(&[Workload::LocalCall]) {
             figures.add(Workload::LocalCall, setting, node.ask(&call(false))?.number("p50_us")?);
+        }
+        if self.wants(&[Workload::Message]) {
+            let answer = node.ask(&json!({ "op": "stream", "count": setting.children, "rounds": 10 * rounds }))?;
+            figures.add(Workload::Message, setting, answer.number("us")?);
         }
         if setting.processes > 1 && self.wants(&[Workload::RemoteCall]) {
             figures.add(Workload::RemoteCall, setting, node.ask(&call(true))?.number("p50_us")?);

@@ -1,8 +1,10 @@
 //! Runs the workloads and prints them beside their aims: `cargo xtask bench` starts it.
 //!
-//! `[--json] [--quick] [--only NAME,…]`; the Python that has the wheel is named in `PROCESS_HUB_PYTHON`.
+//! `[--json] [--quick] [--only NAME,…]`; `PROCESS_HUB_PYTHON` names the Python that has the wheel, and
+//! `PROCESS_HUB_NODE` the worker in a project that has the npm package.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 
 use process_hub_tests::bench::figure::{Language, Workload};
@@ -17,8 +19,8 @@ cargo xtask bench [--json] [--quick] [--only NAME,…]
 
   --json     one JSON line instead of the table, last on standard output
   --quick    one run of each, up to 10,000 children
-  --only     these workloads or languages: start, stop, growth, lookup, local_call, remote_call, memory, join, leave,
-             failover, rust, python
+  --only     these workloads or languages: start, stop, growth, lookup, local_call, remote_call, message, memory, join,
+             leave, failover, rust, python, node
 
 Exit status 0 when every workload ran; a figure over its aim is no failure.
 ";
@@ -51,10 +53,14 @@ fn main() -> ExitCode {
 }
 
 fn run(Arguments { is_json, mut plan }: Arguments, programs: &Programs) -> ExitCode {
-    if programs.python.is_none() && plan.languages.contains(&Language::Python) {
-        eprintln!("bench: without Python: PROCESS_HUB_PYTHON is not set (cargo xtask bench sets it)");
-        plan.languages.retain(|language| *language != Language::Python);
-    }
+    plan.languages.retain(|language| {
+        let has_program = programs.commands.contains_key(language);
+        if !has_program {
+            let variable = language.name().to_uppercase();
+            eprintln!("bench: without {language}: PROCESS_HUB_{variable} is not set (cargo xtask bench sets it)");
+        }
+        has_program
+    });
     let machine = Machine::now();
     let figures = plan.run(programs);
     let _ = std::fs::remove_dir_all(&programs.scratch);
@@ -69,12 +75,15 @@ fn programs() -> Result<Programs, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the crate has no folder above it")?;
     let scratch = std::env::temp_dir().join(format!("process-hub-bench-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
-    Ok(Programs {
-        rust: std::env::current_exe().map_err(|error| error.to_string())?,
-        python: std::env::var_os("PROCESS_HUB_PYTHON").map(PathBuf::from),
-        script: root.join(SCRIPT),
-        scratch,
-    })
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut commands = BTreeMap::from([(Language::Rust, vec![this, "--worker".into()])]);
+    if let Some(python) = std::env::var_os("PROCESS_HUB_PYTHON") {
+        commands.insert(Language::Python, vec![python.into(), "-u".into(), root.join(SCRIPT)]);
+    }
+    if let Some(worker) = std::env::var_os("PROCESS_HUB_NODE") {
+        commands.insert(Language::Node, vec!["node".into(), "--expose-gc".into(), worker.into()]);
+    }
+    Ok(Programs { commands, scratch })
 }
 
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
@@ -93,7 +102,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         }
     }
     if languages.is_empty() {
-        languages = vec![Language::Rust, Language::Python];
+        languages = Language::ALL.to_vec();
     }
     if workloads.is_empty() {
         workloads = Workload::ALL.to_vec();
@@ -106,13 +115,11 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
 }
 
 fn choose(name: &str, languages: &mut Vec<Language>, workloads: &mut Vec<Workload>) -> Result<(), String> {
-    match name {
-        "rust" => languages.push(Language::Rust),
-        "python" => languages.push(Language::Python),
-        _ => {
-            let workload = Workload::ALL.into_iter().find(|workload| workload.name() == name);
-            workloads.push(workload.ok_or_else(|| format!("there is no workload `{name}`; see --help"))?);
-        }
+    if let Some(language) = Language::ALL.into_iter().find(|language| language.name() == name) {
+        languages.push(language);
+        return Ok(());
     }
+    let workload = Workload::ALL.into_iter().find(|workload| workload.name() == name);
+    workloads.push(workload.ok_or_else(|| format!("there is no workload `{name}`; see --help"))?);
     Ok(())
 }
