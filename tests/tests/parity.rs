@@ -182,7 +182,7 @@ fn names_in_c_then_in_the_header_or_passed_as_they_are() {
     for list in ["option", "hook"] {
         for row in rows(&table, list) {
             // C passes the document of the configuration, and the names of hooks.
-            assert!(text(row, "c").is_none_or(|c| Some(c) == text(row, "name")), "{row}");
+            assert!(text(row, "c").is_none_or(|c| Some(c) == text(row, "name")), "{list} {:?}", text(row, "name"));
         }
     }
 }
