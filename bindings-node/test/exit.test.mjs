@@ -5,7 +5,7 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
-import { start, until } from './help/hubs.mjs';
+import { once, start } from './help/hubs.mjs';
 import { script } from './help/script.mjs';
 
 /** Runs a script and checks how it ended. */
@@ -75,14 +75,15 @@ test('process.exit with an open hub then its code', () =>
 
 test('process.exit with an open hub then its members are told, long before they would suspect', async (t) => {
   const hub = await start(t, { hubId: 'exit', name: 'stays', profile: 'wan' });
+  const [joined, left] = [once(hub, 'postClusterJoin'), once(hub, 'postClusterLeave')];
   const ended = script(`const hub = await make({profile: 'wan', seeds: ['${hub.address}'], migration: ph.hotSwap({handover: true})});
     while (hub.nodes().length === 0) await new Promise((yes) => setTimeout(yes, 5));
     console.log('member'); process.exit(0);`);
-  await until(() => hub.nodes().length === 1);
+  await joined;
   const { code, output } = await ended;
   assert.deepEqual([code, output], [0, 'member\n']);
   const exited = Date.now();
-  await until(() => hub.nodes().length === 0);
+  await left;
   assert.ok(Date.now() - exited < 2000, `took ${Date.now() - exited} ms`);
 });
 

@@ -18,6 +18,7 @@ import * as items from './items.js';
 import type { Kinds } from './kinds.js';
 import { log } from './logs.js';
 import type { Cell, Content, NativeHub } from './native.js';
+import { guarded } from './runtime.js';
 import { decode } from './values.js';
 
 /** Items of one turn, after which the loop gets to do other things every few turns. */
@@ -132,7 +133,7 @@ export class Host {
       this.#isAgain = true;
       setImmediate(() => {
         this.#isAgain = false;
-        this.drain();
+        guarded(() => this.drain());
       });
     }
   }
@@ -154,7 +155,7 @@ export class Host {
     const isFirst = this.#completions.length === 0;
     this.#completions.push(number, content);
     if (isFirst && !this.#isDraining) {
-      queueMicrotask(() => this.#flush());
+      queueMicrotask(() => guarded(() => this.#flush()));
     }
   }
 
@@ -171,11 +172,17 @@ export class Host {
   // --- one item ----------------------------------------------------------------
 
   #perform(cells: readonly Cell[], at: number): void {
+    const operation = cells[at] as number;
     const number = cells[at + 1] as number;
     try {
-      this.#dispatch(cells[at] as number, number, cells[at + 2] as number, cells[at + 3], cells[at + 4]);
+      this.#dispatch(operation, number, cells[at + 2] as number, cells[at + 3], cells[at + 4]);
     } catch (error) {
-      this.#fail(number, error);
+      if (operation > items.LAST_CALL) {
+        // Answers and hooks have numbers of their own, or none.
+        log('error', `a fault of process-hub: ${String(error)}`);
+      } else {
+        this.#fail(number, error);
+      }
     }
   }
 

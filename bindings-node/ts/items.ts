@@ -17,6 +17,8 @@ export const SET_EPOCH = 10;
 export const STOP = 11;
 export const DISCARD = 12;
 export const ALTER_SPEC = 13;
+/** The operations up to here are calls, to be completed by their number. */
+export const LAST_CALL = ALTER_SPEC;
 export const COMPLETED = 14;
 export const HOOK = 15;
 export const CLOSED = 16;

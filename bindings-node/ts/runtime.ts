@@ -48,19 +48,28 @@ class Runtime {
   }
 
   #wake(): void {
-    try {
-      const answers = this.environment.answers();
-      for (let at = 0; at + 2 < answers.length; at += 3) {
-        const error = answers[at + 1];
-        this.#answers.settle(Number(answers[at]), typeof error === 'string' ? fromText(error) : null, answers[at + 2]);
-      }
-      for (const listener of this.#listeners) {
-        listener.drain();
-      }
-      tellRecords(this.environment.records());
-    } catch (error) {
-      log('error', `a fault of process-hub: ${error instanceof Error ? error.stack : String(error)}`);
+    guarded(() => this.#takeAnswers());
+    for (const listener of this.#listeners) {
+      guarded(() => listener.drain());
     }
+    guarded(() => tellRecords(this.environment.records()));
+  }
+
+  #takeAnswers(): void {
+    const answers = this.environment.answers();
+    for (let at = 0; at + 2 < answers.length; at += 3) {
+      const error = answers[at + 1];
+      this.#answers.settle(Number(answers[at]), typeof error === 'string' ? fromText(error) : null, answers[at + 2]);
+    }
+  }
+}
+
+/** Does something that fails only by a fault of ours, which ends nothing else. */
+export function guarded(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    log('error', `a fault of process-hub: ${error instanceof Error ? error.stack : String(error)}`);
   }
 }
 
