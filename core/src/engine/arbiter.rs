@@ -168,7 +168,7 @@ impl Engine {
         return_existing: bool,
     ) -> Decision {
         let failed = |me: &NodeRef, kind, message: &str| {
-            Decision::Answer(StartAnswer::Failed(child_error(&spec.id, Some(me), kind, message)))
+            Decision::Answer(StartAnswer::Failed(Box::new(child_error(&spec.id, Some(me), kind, message))))
         };
         let record = &self.children[child];
         if let Some(wanted) = record.entry.wanted.as_ref().filter(|wanted| wanted.spec.is_some()) {
@@ -187,7 +187,7 @@ impl Engine {
         let failure = self.arbiter.failures.get(&(key, waiter.item));
         // A hub that was started again counts its requests from one again.
         if let Some(error) = failure.filter(|error| error.id == spec.id) {
-            return Decision::Answer(StartAnswer::Failed(error.clone()));
+            return Decision::Answer(StartAnswer::Failed(Box::new(error.clone())));
         }
         let record = &self.children[child];
         if record.entry.is_start_over(key) {
@@ -211,7 +211,7 @@ impl Engine {
                 Phase::Quarantined { restarts } => {
                     let message = format!("quarantined after {restarts} restarts");
                     let error = child_error(&id, Some(&self.me), ErrorKind::RestartLimit, message);
-                    return Decision::Answer(StartAnswer::Failed(error));
+                    return Decision::Answer(StartAnswer::Failed(Box::new(error)));
                 }
                 Phase::Active | Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Ending => false,
             };
@@ -257,7 +257,7 @@ impl Engine {
                 self.arbiter.failures.shift_remove_index(0);
             }
             self.arbiter.failures.insert((key, waiter.item), error.clone());
-            self.arbiter.started.add(&waiter, StartAnswer::Failed(error.clone()));
+            self.arbiter.started.add(&waiter, StartAnswer::Failed(Box::new(error.clone())));
         }
     }
 

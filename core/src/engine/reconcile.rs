@@ -147,7 +147,9 @@ impl Engine {
         if batch.is_empty() {
             return;
         }
-        self.place(&batch);
+        // Those that another member has are its business, whoever the owner is.
+        let placed: Vec<Slot> = batch.iter().copied().filter(|&child| !self.is_elsewhere(child)).collect();
+        self.place(placed);
         for &child in &batch {
             self.reconcile(child);
         }
@@ -161,11 +163,11 @@ impl Engine {
     }
 
     /// Finds the owners of children in the present view.
-    fn place(&mut self, children: &[Slot]) {
+    fn place(&mut self, children: impl IntoIterator<Item = Slot>) {
         let number = self.membership.view.number;
         let stale: Vec<(Slot, Arc<ChildSpec>)> = children
-            .iter()
-            .filter_map(|&child| {
+            .into_iter()
+            .filter_map(|child| {
                 let entry = Some(&self.children[child].entry).filter(|entry| entry.placed_in != number)?;
                 Some((child, entry.wanted.as_ref()?.spec.clone()?))
             })
@@ -198,8 +200,14 @@ impl Engine {
 
     /// The owner of a wanted child in the present view.
     pub(super) fn owner_of(&mut self, child: Slot) -> Option<NodeRef> {
-        self.place(&[child]);
+        self.place([child]);
         self.children[child].entry.owner.clone()
+    }
+
+    /// Whether another member has the child, and this node has nothing of it.
+    fn is_elsewhere(&self, child: Slot) -> bool {
+        let record = &self.children[child];
+        record.local().is_none() && record.entry.living_holder(&self.me).is_some()
     }
 
     fn reconcile(&mut self, child: Slot) {
@@ -276,6 +284,9 @@ impl Engine {
 
     /// A wanted child that this node does not run.
     fn need_of_absent(&self, child: Slot, entry: &Entry) -> Need {
+        if entry.living_holder(&self.me).is_some() {
+            return Need::Nothing;
+        }
         match &entry.owner {
             None => {
                 return if entry.holders.iter().all(|holder| holder.is_departed) {
@@ -297,11 +308,7 @@ impl Engine {
             }
             (None, _) | (_, None) => true,
         };
-        let is_free = self.membership.is_settled
-            && is_author_heard
-            && entry.living_holder(&self.me).is_none()
-            && !self.is_ending(child)
-            && !self.info.is_leaving;
+        let is_free = self.membership.is_settled && is_author_heard && !self.is_ending(child) && !self.info.is_leaving;
         if is_free { Need::Start } else { Need::Nothing }
     }
 

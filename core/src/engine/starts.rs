@@ -345,7 +345,7 @@ impl Engine {
                         unconfirmed.push((seq, number));
                     }
                 }
-                (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => request.fail(number, error),
+                (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => request.fail(number, *error),
                 (State::Planned | State::Asked { .. }, StartAnswer::ViewMismatch) => {
                     item.state = State::Planned;
                     plans_again = true;

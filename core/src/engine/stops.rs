@@ -260,7 +260,7 @@ impl Engine {
                     kind: ErrorKind::NotFound,
                     message: "it is not wanted".to_owned(),
                 };
-                self.arbiter.stopped.add(&waiter, StopAnswer::Failed(error));
+                self.arbiter.stopped.add(&waiter, StopAnswer::Failed(Box::new(error)));
                 continue;
             }
             let waiters = record.stop_waiters.get_or_insert_default();
@@ -326,7 +326,7 @@ impl Engine {
                     }
                 }
                 (State::Planned | State::Asked { .. }, StopAnswer::Failed(error)) => {
-                    item.state = State::Failed(Box::new(error));
+                    item.state = State::Failed(error);
                     request.open -= 1;
                 }
                 (State::Planned | State::Asked { .. }, StopAnswer::ViewMismatch) => {
