@@ -101,6 +101,8 @@ pub struct Engine {
     timers: Timers,
     /// The next slot of a pass over all children, downwards.
     sweep: Option<usize>,
+    /// Room for the children that are reconciled in one step.
+    batch: Vec<Slot>,
     hooks: hooks::HookState,
     drain: Option<drain::Drain>,
     status: HubStatus,

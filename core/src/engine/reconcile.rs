@@ -131,7 +131,7 @@ impl Engine {
 
     /// Reconciles some of the children that changed, and goes on with a pass over all of them.
     pub(super) fn reconcile_some(&mut self) {
-        let mut batch: Vec<Slot> = Vec::new();
+        let mut batch = std::mem::take(&mut self.batch);
         while batch.len() < RECONCILE_LIMIT
             && let Some(child) = self.children.pop_dirty()
         {
@@ -145,14 +145,18 @@ impl Engine {
             batch.extend(self.sweep.and_then(|index| self.children.at(index)));
         }
         if batch.is_empty() {
+            self.batch = batch;
             return;
         }
         // Those that another member has are its business, whoever the owner is.
-        let placed: Vec<Slot> = batch.iter().copied().filter(|&child| !self.is_elsewhere(child)).collect();
-        self.place(placed);
-        for &child in &batch {
+        let number = self.membership.view.number;
+        let is_open = |child: &Slot| self.children[*child].entry.placed_in != number && !self.is_elsewhere(*child);
+        let open: Vec<Slot> = batch.iter().copied().filter(is_open).collect();
+        self.place(open);
+        for child in batch.drain(..) {
             self.reconcile(child);
         }
+        self.batch = batch;
         if !self.children.has_dirty() && self.sweep.is_none() {
             self.timers.disarm(&TimerKey::Reconcile);
             self.forget_adopted();
@@ -162,8 +166,8 @@ impl Engine {
         }
     }
 
-    /// Finds the owners of children in the present view.
-    fn place(&mut self, children: impl IntoIterator<Item = Slot>) {
+    /// Finds the owners of children in the present view, where they are not known.
+    pub(super) fn place(&mut self, children: impl IntoIterator<Item = Slot>) {
         let number = self.membership.view.number;
         let stale: Vec<(Slot, Arc<ChildSpec>)> = children
             .into_iter()
