@@ -51,6 +51,8 @@ pub(super) struct Arbiter {
     /// Not decided yet: what was asked in this turn waits for its end, so that the other owners have their share on its
     /// way before this node begins with its own.
     queue: VecDeque<Asked>,
+    /// Requests of this node that are planned in part.
+    planning: VecDeque<u64>,
     is_turn_over: bool,
     /// Answers of this turn.
     pub(super) started: Answers<StartAnswer>,
@@ -60,7 +62,14 @@ pub(super) struct Arbiter {
 impl Arbiter {
     /// A turn is over: what was asked in it may be decided.
     pub(super) fn end_turn(&mut self) {
-        self.is_turn_over = !self.queue.is_empty();
+        self.is_turn_over = !self.queue.is_empty() || !self.planning.is_empty();
+    }
+
+    /// The rest of a request is planned in the turns that follow.
+    pub(super) fn plan_later(&mut self, request: u64) {
+        if !self.planning.contains(&request) {
+            self.planning.push_back(request);
+        }
     }
 
     /// Whether there is something to decide now.
@@ -100,10 +109,20 @@ impl Engine {
         }
     }
 
-    /// Decides some of what was asked in earlier turns: the host begins with it while the rest is decided.
-    pub(super) fn decide_some(&mut self) {
+    /// Plans the rest of every request, ahead of a command that may ask about it.
+    pub(super) fn plan_all(&mut self) {
+        while let Some(request) = self.arbiter.planning.pop_front() {
+            self.plan_part(request);
+        }
+    }
+
+    /// Plans and decides some of what was asked in earlier turns: the owners and the host begin while the rest waits.
+    pub(super) fn go_on_with_starts(&mut self) {
         if !std::mem::take(&mut self.arbiter.is_turn_over) {
             return;
+        }
+        if let Some(request) = self.arbiter.planning.pop_front() {
+            self.plan_part(request);
         }
         let mut left = DECIDED_PER_TURN;
         while left > 0

@@ -151,6 +151,9 @@ impl Engine {
         if due != Timestamp::NEVER && now.since(due) > self.settings.stall {
             self.stalled();
         }
+        if matches!(input, Input::Command(..)) {
+            self.plan_all();
+        }
         if matches!(input, Input::Frame(..) | Input::Command(..)) {
             self.decide_all();
         }
@@ -164,7 +167,7 @@ impl Engine {
             Input::Cancel(request) => self.cancel(request),
             Input::Tick => {}
         }
-        self.decide_some();
+        self.go_on_with_starts();
         self.run_timers();
         self.reconcile_some();
         std::mem::swap(&mut self.effects, effects);
