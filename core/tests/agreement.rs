@@ -35,11 +35,18 @@ impl Side {
         Self { node, engine: Engine::new(now, setup), started: 0 }
     }
 
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.engine.next_deadline() <= now
+    }
+
     /// One turn: the frames it sends.
     fn turn(&mut self, now: Timestamp, inputs: impl IntoIterator<Item = Input>) -> Vec<Bytes> {
         let mut effects = Vec::new();
         for input in inputs {
             self.engine.handle(now, input, &mut effects);
+        }
+        if self.is_due(now) {
+            self.engine.handle(now, Input::Tick, &mut effects);
         }
         self.engine.flush(now, &mut effects);
         let mut frames = Vec::new();
@@ -61,7 +68,7 @@ fn talk(now: Timestamp, a: &mut Side, b: &mut Side, mut to_b: Vec<Bytes>) {
         let to_a = b.turn(now, frames.collect::<Vec<_>>());
         let frames = to_a.into_iter().map(|frame| Input::Frame(b.node.clone(), frame));
         to_b = a.turn(now, frames.collect::<Vec<_>>());
-        if to_b.is_empty() {
+        if to_b.is_empty() && !a.is_due(now) && !b.is_due(now) {
             return;
         }
     }

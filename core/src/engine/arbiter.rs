@@ -51,6 +51,8 @@ pub(super) struct Arbiter {
     /// Not decided yet: what was asked in this turn waits for its end, so that the other owners have their share on its
     /// way before this node begins with its own.
     queue: VecDeque<Asked>,
+    /// Requests of this node that are planned in part.
+    planning: VecDeque<u64>,
     is_turn_over: bool,
     /// Answers of this turn.
     pub(super) started: Answers<StartAnswer>,
@@ -60,7 +62,14 @@ pub(super) struct Arbiter {
 impl Arbiter {
     /// A turn is over: what was asked in it may be decided.
     pub(super) fn end_turn(&mut self) {
-        self.is_turn_over = !self.queue.is_empty();
+        self.is_turn_over = !self.queue.is_empty() || !self.planning.is_empty();
+    }
+
+    /// The rest of a request is planned in the turns that follow.
+    pub(super) fn plan_later(&mut self, request: u64) {
+        if !self.planning.contains(&request) {
+            self.planning.push_back(request);
+        }
     }
 
     /// Whether there is something to decide now.
@@ -100,10 +109,20 @@ impl Engine {
         }
     }
 
-    /// Decides some of what was asked in earlier turns: the host begins with it while the rest is decided.
-    pub(super) fn decide_some(&mut self) {
+    /// Plans the rest of every request, ahead of a command that may ask about it.
+    pub(super) fn plan_all(&mut self) {
+        while let Some(request) = self.arbiter.planning.pop_front() {
+            self.plan_part(request);
+        }
+    }
+
+    /// Plans and decides some of what was asked in earlier turns: the owners and the host begin while the rest waits.
+    pub(super) fn go_on_with_starts(&mut self) {
         if !std::mem::take(&mut self.arbiter.is_turn_over) {
             return;
+        }
+        if let Some(request) = self.arbiter.planning.pop_front() {
+            self.plan_part(request);
         }
         let mut left = DECIDED_PER_TURN;
         while left > 0
@@ -168,7 +187,7 @@ impl Engine {
         return_existing: bool,
     ) -> Decision {
         let failed = |me: &NodeRef, kind, message: &str| {
-            Decision::Answer(StartAnswer::Failed(child_error(&spec.id, Some(me), kind, message)))
+            Decision::Answer(StartAnswer::Failed(Box::new(child_error(&spec.id, Some(me), kind, message))))
         };
         let record = &self.children[child];
         if let Some(wanted) = record.entry.wanted.as_ref().filter(|wanted| wanted.spec.is_some()) {
@@ -187,7 +206,7 @@ impl Engine {
         let failure = self.arbiter.failures.get(&(key, waiter.item));
         // A hub that was started again counts its requests from one again.
         if let Some(error) = failure.filter(|error| error.id == spec.id) {
-            return Decision::Answer(StartAnswer::Failed(error.clone()));
+            return Decision::Answer(StartAnswer::Failed(Box::new(error.clone())));
         }
         let record = &self.children[child];
         if record.entry.is_start_over(key) {
@@ -211,7 +230,7 @@ impl Engine {
                 Phase::Quarantined { restarts } => {
                     let message = format!("quarantined after {restarts} restarts");
                     let error = child_error(&id, Some(&self.me), ErrorKind::RestartLimit, message);
-                    return Decision::Answer(StartAnswer::Failed(error));
+                    return Decision::Answer(StartAnswer::Failed(Box::new(error)));
                 }
                 Phase::Active | Phase::Outgoing(_) | Phase::Incoming(_) | Phase::Ending => false,
             };
@@ -257,7 +276,7 @@ impl Engine {
                 self.arbiter.failures.shift_remove_index(0);
             }
             self.arbiter.failures.insert((key, waiter.item), error.clone());
-            self.arbiter.started.add(&waiter, StartAnswer::Failed(error.clone()));
+            self.arbiter.started.add(&waiter, StartAnswer::Failed(Box::new(error.clone())));
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Effect, Engine, FIRST_OWN_REQUEST, Lane};
 use crate::ids::NodeRef;
-use crate::wire::{Header, Message, open};
+use crate::wire::{Header, Inbox, Message, open};
 
 impl Engine {
     pub(super) fn frame(&mut self, from: &NodeRef, frame: &Bytes) {
@@ -15,25 +15,33 @@ impl Engine {
             self.counters.bad_frames += 1;
             return;
         };
-        let Some(peer) = self.membership.peers.get_mut(from) else {
+        let Some(peer) = self.membership.peers.get(from) else {
             return;
         };
-        let is_known_start = peer.started_ms == header.from_start;
-        if is_known_start {
-            peer.open_from = peer.open_from.max(header.open_from);
+        let was_known = peer.started_ms == header.from_start;
+        if !was_known {
+            if peer.started_ms > header.from_start {
+                return;
+            }
+            // A hub that was started again, or one not met yet: its status says so before anything else of it counts.
+            let Ok(messages) = Inbox::default().accept(header, &body) else {
+                self.counters.bad_frames += 1;
+                return;
+            };
+            for message in messages {
+                if let Message::Status(status) = message {
+                    self.status_received(from, header, *status);
+                }
+            }
         }
-        let open_from = peer.open_from;
         let is_for_us = header.to_start == self.wall_ms;
-        if peer.started_ms != 0 && !is_known_start && header.from_start < peer.started_ms {
+        let peer = self.membership.peers.get_mut(from).filter(|peer| peer.started_ms == header.from_start);
+        let Some(peer) = peer else {
             return;
-        }
-        let messages = if is_known_start {
-            peer.inbox.accept(header, &body)
-        } else {
-            // A hub that was started again, or one not met yet: only its status counts.
-            crate::wire::Inbox::default().accept(header, &body)
         };
-        let Ok(messages) = messages else {
+        peer.open_from = peer.open_from.max(header.open_from);
+        let open_from = peer.open_from;
+        let Ok(messages) = peer.inbox.accept(header, &body) else {
             self.counters.bad_frames += 1;
             return;
         };
@@ -42,7 +50,9 @@ impl Engine {
                 return;
             }
             if let Message::Status(status) = message {
-                self.status_received(from, header, *status);
+                if was_known {
+                    self.status_received(from, header, *status);
+                }
                 continue;
             }
             let is_overtaken = if let Message::Start { request, .. } | Message::Stop { request, .. } = &message {
@@ -53,7 +63,7 @@ impl Engine {
             } else {
                 false
             };
-            if is_known_start && is_for_us && !is_overtaken {
+            if is_for_us && !is_overtaken {
                 self.message(from, message);
             }
         }

@@ -26,9 +26,6 @@ impl MovedState {
     }
 }
 
-/// Losses of one child that are remembered as told.
-const MAX_TOLD_LOSSES: usize = 16;
-
 /// What waits for the end of the turn.
 #[derive(Debug, Default)]
 pub(super) struct HookState {
@@ -84,13 +81,9 @@ impl Engine {
             return;
         }
         // After a heal the loss that stands may be an earlier one than one that was told.
-        if entry.told_losses.contains(&lost.epoch) {
+        if entry.note_told_loss(lost.epoch) {
             return;
         }
-        if entry.told_losses.len() >= MAX_TOLD_LOSSES {
-            entry.told_losses.remove(0);
-        }
-        entry.told_losses.push(lost.epoch);
         self.fire_of(
             HookName::StateLost,
             child,

@@ -78,7 +78,7 @@ impl Engine {
             }
             None => {
                 let (node, row) = (from.clone(), row.clone());
-                entry.add_holder(Holder { node, row, is_departed: false, gone_after: None });
+                entry.holders.push(Holder { node, row, is_departed: false, gone_after: None });
                 None
             }
         };

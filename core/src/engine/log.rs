@@ -118,7 +118,7 @@ impl Engine {
             Some(holder) => holder.row = row.clone(),
             None => {
                 let node = self.me.clone();
-                entry.add_holder(Holder { node, row: row.clone(), is_departed: false, gone_after: None });
+                entry.holders.push(Holder { node, row: row.clone(), is_departed: false, gone_after: None });
             }
         }
         entry.own_row_seq = self.log.append_row(child);

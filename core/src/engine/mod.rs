@@ -101,6 +101,8 @@ pub struct Engine {
     timers: Timers,
     /// The next slot of a pass over all children, downwards.
     sweep: Option<usize>,
+    /// Room for the children that are reconciled in one step.
+    batch: Vec<Slot>,
     hooks: hooks::HookState,
     drain: Option<drain::Drain>,
     status: HubStatus,
@@ -149,6 +151,9 @@ impl Engine {
         if due != Timestamp::NEVER && now.since(due) > self.settings.stall {
             self.stalled();
         }
+        if matches!(input, Input::Command(..)) {
+            self.plan_all();
+        }
         if matches!(input, Input::Frame(..) | Input::Command(..)) {
             self.decide_all();
         }
@@ -162,7 +167,7 @@ impl Engine {
             Input::Cancel(request) => self.cancel(request),
             Input::Tick => {}
         }
-        self.decide_some();
+        self.go_on_with_starts();
         self.run_timers();
         self.reconcile_some();
         std::mem::swap(&mut self.effects, effects);

@@ -131,7 +131,7 @@ impl Engine {
 
     /// Reconciles some of the children that changed, and goes on with a pass over all of them.
     pub(super) fn reconcile_some(&mut self) {
-        let mut batch: Vec<Slot> = Vec::new();
+        let mut batch = std::mem::take(&mut self.batch);
         while batch.len() < RECONCILE_LIMIT
             && let Some(child) = self.children.pop_dirty()
         {
@@ -145,12 +145,18 @@ impl Engine {
             batch.extend(self.sweep.and_then(|index| self.children.at(index)));
         }
         if batch.is_empty() {
+            self.batch = batch;
             return;
         }
-        self.place(&batch);
-        for &child in &batch {
+        // Those that another member has are its business, whoever the owner is.
+        let number = self.membership.view.number;
+        let is_open = |child: &Slot| self.children[*child].entry.placed_in != number && !self.is_elsewhere(*child);
+        let open: Vec<Slot> = batch.iter().copied().filter(is_open).collect();
+        self.place(open);
+        for child in batch.drain(..) {
             self.reconcile(child);
         }
+        self.batch = batch;
         if !self.children.has_dirty() && self.sweep.is_none() {
             self.timers.disarm(&TimerKey::Reconcile);
             self.forget_adopted();
@@ -160,12 +166,12 @@ impl Engine {
         }
     }
 
-    /// Finds the owners of children in the present view.
-    fn place(&mut self, children: &[Slot]) {
+    /// Finds the owners of children in the present view, where they are not known.
+    pub(super) fn place(&mut self, children: impl IntoIterator<Item = Slot>) {
         let number = self.membership.view.number;
         let stale: Vec<(Slot, Arc<ChildSpec>)> = children
-            .iter()
-            .filter_map(|&child| {
+            .into_iter()
+            .filter_map(|child| {
                 let entry = Some(&self.children[child].entry).filter(|entry| entry.placed_in != number)?;
                 Some((child, entry.wanted.as_ref()?.spec.clone()?))
             })
@@ -198,8 +204,14 @@ impl Engine {
 
     /// The owner of a wanted child in the present view.
     pub(super) fn owner_of(&mut self, child: Slot) -> Option<NodeRef> {
-        self.place(&[child]);
+        self.place([child]);
         self.children[child].entry.owner.clone()
+    }
+
+    /// Whether another member has the child, and this node has nothing of it.
+    fn is_elsewhere(&self, child: Slot) -> bool {
+        let record = &self.children[child];
+        record.local().is_none() && record.entry.living_holder(&self.me).is_some()
     }
 
     fn reconcile(&mut self, child: Slot) {
@@ -276,6 +288,9 @@ impl Engine {
 
     /// A wanted child that this node does not run.
     fn need_of_absent(&self, child: Slot, entry: &Entry) -> Need {
+        if entry.living_holder(&self.me).is_some() {
+            return Need::Nothing;
+        }
         match &entry.owner {
             None => {
                 return if entry.holders.iter().all(|holder| holder.is_departed) {
@@ -297,11 +312,7 @@ impl Engine {
             }
             (None, _) | (_, None) => true,
         };
-        let is_free = self.membership.is_settled
-            && is_author_heard
-            && entry.living_holder(&self.me).is_none()
-            && !self.is_ending(child)
-            && !self.info.is_leaving;
+        let is_free = self.membership.is_settled && is_author_heard && !self.is_ending(child) && !self.info.is_leaving;
         if is_free { Need::Start } else { Need::Nothing }
     }
 

@@ -5,6 +5,7 @@
 //! is known up to the entry that says it has the child, so that no order of messages shows a moment at which
 //! nobody holds it (R3).
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::children::Record;
@@ -13,6 +14,8 @@ use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
 /// Past starts of one child that are remembered.
 const MAX_PAST_STARTS: usize = 8;
+/// Losses of one child that are remembered as told.
+const MAX_TOLD_LOSSES: usize = 16;
 /// Number of buckets of the wanted digest.
 pub(super) const BUCKETS: usize = 256;
 
@@ -35,22 +38,30 @@ impl Holder {
     }
 }
 
-/// All that is known of one child.
+/// What was, as far as it matters still.
+#[derive(Clone, Debug, Default)]
+struct Past {
+    /// The requests of the latest starts before the present version, oldest first: one that is repeated has been done.
+    starts: Vec<RequestKey>,
+    /// The losses that were told here, oldest first.
+    told_losses: Vec<Epoch>,
+}
+
+/// What is wanted of one child, and who runs it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Entry {
     pub(super) wanted: Option<Wanted>,
-    /// The requests of the latest starts before the present version, oldest first: one that is repeated has been done.
-    pub(super) past_starts: Vec<RequestKey>,
     /// Who wrote `wanted`.
     pub(super) author: Option<NodeRef>,
-    pub(super) holders: Vec<Holder>,
+    /// Most children have one for good.
+    pub(super) holders: SmallVec<[Holder; 1]>,
     /// The owner in the view with this number.
     pub(super) owner: Option<NodeRef>,
     pub(super) placed_in: u64,
     /// That nobody can run it was told.
     pub(super) is_unplaced_told: bool,
-    /// The losses that were told here, oldest first.
-    pub(super) told_losses: Vec<Epoch>,
+    /// Most children have none.
+    past: Option<Box<Past>>,
     /// The highest epoch of any row seen, its holder gone or not.
     pub(super) seen_epoch: Epoch,
     /// The highest epoch that hooks told here.
@@ -73,7 +84,21 @@ impl Entry {
     /// tombstone bears the request of the start.
     pub(super) fn is_start_over(&self, start: RequestKey) -> bool {
         let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == start;
-        self.past_starts.contains(&start) || self.wanted.as_ref().is_some_and(has_ended)
+        self.past.as_ref().is_some_and(|past| past.starts.contains(&start))
+            || self.wanted.as_ref().is_some_and(has_ended)
+    }
+
+    /// Notes that a loss is told; says whether it was told before.
+    pub(super) fn note_told_loss(&mut self, epoch: Epoch) -> bool {
+        let told = &mut self.past.get_or_insert_default().told_losses;
+        let is_told = told.contains(&epoch);
+        if !is_told {
+            if told.len() >= MAX_TOLD_LOSSES {
+                told.remove(0);
+            }
+            told.push(epoch);
+        }
+        is_told
     }
 
     pub(super) fn version(&self) -> Version {
@@ -116,12 +141,6 @@ impl Entry {
             .iter()
             .filter(|holder| holder.is_departed)
             .max_by_key(|holder| (holder.row.stage >= Stage::Active, holder.row.token))
-    }
-
-    pub(super) fn add_holder(&mut self, holder: Holder) {
-        // Most children have one for good, and a vector would begin with room for four.
-        self.holders.reserve_exact(1);
-        self.holders.push(holder);
     }
 
     /// A gone node that was the child under a higher token than this, and that nobody took over from.
@@ -219,10 +238,11 @@ impl Registry {
             } else {
                 change ^= digest;
                 if known.request != wanted.request {
-                    if entry.past_starts.len() >= MAX_PAST_STARTS {
-                        entry.past_starts.remove(0);
+                    let starts = &mut entry.past.get_or_insert_default().starts;
+                    if starts.len() >= MAX_PAST_STARTS {
+                        starts.remove(0);
                     }
-                    entry.past_starts.push(known.request);
+                    starts.push(known.request);
                 }
             }
         }

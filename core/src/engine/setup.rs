@@ -134,6 +134,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         router: super::routing::Router::default(),
         timers: super::Timers::default(),
         sweep: None,
+        batch: Vec::new(),
         hooks: super::hooks::HookState::default(),
         drain: None,
         status: super::HubStatus::default(),

@@ -20,6 +20,8 @@ use crate::spec::{ChildError, ChildSpec, StartResult, Started, StartedInstance};
 use crate::time::Timestamp;
 use crate::wire::{Message, StartAnswer};
 
+/// Specs planned in one turn.
+const PLANNED_PER_TURN: usize = 2048;
 /// Specs in one message.
 pub(super) const CHUNK: usize = 128;
 /// An owner that is silent this long is asked again; it knows its own work by the request's key.
@@ -61,6 +63,8 @@ pub(super) struct StartRequest {
     deadline: Timestamp,
     /// A child's place here is its number in messages.
     items: Vec<Item>,
+    /// No item before this one is planned and not asked for.
+    planned_from: usize,
     /// Second specs with an id that the request has already.
     duplicates: Vec<ChildError>,
     open: usize,
@@ -131,6 +135,7 @@ impl Engine {
         let mut started = StartRequest {
             deadline,
             items: Vec::with_capacity(specs.len()),
+            planned_from: 0,
             duplicates: Vec::new(),
             open: 0,
             unconfirmed: Unconfirmed::default(),
@@ -241,14 +246,28 @@ impl Engine {
         self.plan_start(id);
     }
 
-    /// Asks the owners for what is planned.
+    /// Asks the owners for what is planned: for a part of it now, for another in each turn that follows.
     pub(super) fn plan_start(&mut self, id: u64) {
-        let Some(Request::Start(request)) = self.requests.get(&id) else {
+        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
             return;
         };
-        let items = (0..).zip(&request.items).filter(|(_, item)| matches!(item.state, State::Planned));
-        let planned: Vec<(u32, Arc<ChildSpec>)> = items.map(|(at, item)| (at, item.spec.clone())).collect();
+        request.planned_from = 0;
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
+        self.plan_part(id);
+    }
+
+    /// Asks the owners for the next part of what is planned.
+    pub(super) fn plan_part(&mut self, id: u64) {
+        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
+            return;
+        };
+        let items = (0..).zip(&request.items).skip(request.planned_from);
+        let items = items.filter(|(_, item)| matches!(item.state, State::Planned)).take(PLANNED_PER_TURN);
+        let planned: Vec<(u32, Arc<ChildSpec>)> = items.map(|(at, item)| (at, item.spec.clone())).collect();
+        if let Some((last, _)) = planned.last().filter(|_| planned.len() == PLANNED_PER_TURN) {
+            request.planned_from = *last as usize + 1;
+            self.arbiter.plan_later(id);
+        }
         if planned.is_empty() {
             return self.start_finished(id);
         }
@@ -345,7 +364,7 @@ impl Engine {
                         unconfirmed.push((seq, number));
                     }
                 }
-                (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => request.fail(number, error),
+                (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => request.fail(number, *error),
                 (State::Planned | State::Asked { .. }, StartAnswer::ViewMismatch) => {
                     item.state = State::Planned;
                     plans_again = true;

@@ -176,20 +176,28 @@ impl Engine {
         let planned: Vec<(u32, ChildId)> = planned.map(|(at, item)| (at, item.child.clone())).collect();
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
         let (key, undoes) = (self.request_key(id), request.undoes);
-        let mut by_owner: BTreeMap<NodeRef, Vec<(u32, ChildId)>> = BTreeMap::new();
-        let mut unknown = Vec::new();
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for (item, id) in planned {
             let child = self.children.find(id.as_str()).filter(|child| {
                 let wanted = self.children[*child].entry.wanted.as_ref();
                 wanted.is_some_and(|wanted| wanted.spec.is_some() || wanted.request == key)
             });
-            let Some(child) = child else {
-                unknown.push(item);
-                continue;
-            };
+            match child {
+                Some(child) => known.push((child, item, id)),
+                None => unknown.push(item),
+            }
+        }
+        self.place(known.iter().map(|(child, ..)| *child));
+        let mut by_owner: BTreeMap<NodeRef, Vec<(u32, ChildId)>> = BTreeMap::new();
+        for (child, item, id) in known {
             // A child nobody can run has no owner: this node decides.
-            let owner = self.owner_of(child).unwrap_or_else(|| self.me.clone());
-            by_owner.entry(owner).or_default().push((item, id));
+            let owner = self.children[child].entry.owner.as_ref().unwrap_or(&self.me);
+            match by_owner.get_mut(owner) {
+                Some(ids) => ids.push((item, id)),
+                None => {
+                    by_owner.insert(owner.clone(), vec![(item, id)]);
+                }
+            }
         }
         self.fail_unknown(id, unknown);
         let (now, view_hash) = (self.now, self.membership.view.hash);
@@ -260,7 +268,7 @@ impl Engine {
                     kind: ErrorKind::NotFound,
                     message: "it is not wanted".to_owned(),
                 };
-                self.arbiter.stopped.add(&waiter, StopAnswer::Failed(error));
+                self.arbiter.stopped.add(&waiter, StopAnswer::Failed(Box::new(error)));
                 continue;
             }
             let waiters = record.stop_waiters.get_or_insert_default();
@@ -326,7 +334,7 @@ impl Engine {
                     }
                 }
                 (State::Planned | State::Asked { .. }, StopAnswer::Failed(error)) => {
-                    item.state = State::Failed(Box::new(error));
+                    item.state = State::Failed(error);
                     request.open -= 1;
                 }
                 (State::Planned | State::Asked { .. }, StopAnswer::ViewMismatch) => {

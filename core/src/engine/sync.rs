@@ -239,7 +239,7 @@ impl Engine {
                 None if is_adopted => {}
                 None => {
                     let node = gone.clone();
-                    entry.add_holder(Holder { node, row, is_departed: true, gone_after: None });
+                    entry.holders.push(Holder { node, row, is_departed: true, gone_after: None });
                 }
             }
             self.children.mark_dirty(child);

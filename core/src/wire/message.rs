@@ -188,7 +188,7 @@ pub(crate) enum StartAnswer {
         seq: u64,
     },
     /// It failed for good.
-    Failed(ChildError),
+    Failed(Box<ChildError>),
     /// The answering node does not see itself as the owner: plan again.
     ViewMismatch,
 }
@@ -204,7 +204,7 @@ pub(crate) enum StopAnswer {
         seq: u64,
     },
     /// It failed for good.
-    Failed(ChildError),
+    Failed(Box<ChildError>),
     /// The answering node does not see itself as the owner: plan again.
     ViewMismatch,
 }
