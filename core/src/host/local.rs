@@ -162,8 +162,9 @@ impl Children {
         self.instances.pin().get(&id).map(Arc::clone)
     }
 
+    /// On a thread of the pool, which asks for its next call afterwards.
     fn complete(&self, number: CallNumber, answer: HostAnswer) {
-        self.services.queue.complete(number, answer);
+        self.services.queue.complete_last(number, answer);
     }
 
     fn refuse(&self, call: &HostCall, why: &str) {

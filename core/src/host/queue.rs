@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError};
@@ -18,6 +19,7 @@ use crate::engine::Input;
 use crate::error::ErrorKind;
 use crate::hub::inputs::Inputs;
 use crate::hub::pending::Answer;
+use crate::hub::turns::Role;
 use crate::ids::{CallNumber, InstanceId, RequestId};
 use crate::observe::HookEvent;
 
@@ -170,17 +172,20 @@ impl HostQueue {
         }
     }
 
-    /// Like [`Self::next`], without hooks: for hosts that serve hooks on a thread of their own.
+    /// Like [`Self::next`], without hooks: for hosts that serve hooks on a thread of their own. While it waits, the
+    /// hub may use the thread for a turn.
     #[must_use]
     pub fn next_call(&self, timeout: Duration) -> Option<HostItem> {
         // Most calls find the next one waiting, and the clock takes longer to read.
         if let Ok(item) = self.0.calls.try_recv() {
             return Some(self.pass_on(item));
         }
-        match self.0.calls.recv_timeout(timeout) {
-            Ok(item) => Some(self.pass_on(item)),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        if timeout.is_zero() {
+            return None;
         }
+        let until = Instant::now().checked_add(timeout);
+        let take = |_: &Waker| self.0.calls.try_recv().ok();
+        self.0.inputs.turns().stand_by(Role::Host, until, take).map(|item| self.pass_on(item))
     }
 
     /// Waits at most `timeout` until a call or an answer is there, and leaves it there: for hosts that can do nothing
@@ -232,6 +237,16 @@ impl HostQueue {
         self.0.inputs.send(Input::HostDone(number, answer));
     }
 
+    /// Like [`Self::complete`], on a thread that asks for its next call afterwards. If nothing waits for the host, the
+    /// hub may use the thread for a turn at once, which takes as long as the hub has work.
+    pub fn complete_last(&self, number: CallNumber, answer: HostAnswer) {
+        let input = Input::HostDone(number, answer);
+        match self.is_empty() {
+            true => self.0.inputs.run(input),
+            false => self.0.inputs.send(input),
+        }
+    }
+
     /// Tells what an instance did of its own accord.
     pub fn instance_event(&self, instance: InstanceId, event: InstanceEvent) {
         self.0.inputs.send(Input::Instance(instance, event));
@@ -274,8 +289,19 @@ impl HostQueue {
         item
     }
 
-    /// Queues what has no bound of its own.
+    /// Queues a call and wakes a thread that waits for one.
+    pub(crate) fn push_call(&self, call: HostCall) {
+        self.queue_call(call);
+        self.0.inputs.turns().wake_hosts(1);
+    }
+
+    /// Queues an item and wakes a thread that waits for one.
     pub(crate) fn push(&self, item: HostItem) {
+        self.queue(item);
+        self.0.inputs.turns().wake_hosts(1);
+    }
+
+    fn queue(&self, item: HostItem) {
         let _ = self.0.calls_sender.send(item);
         self.ring();
     }
@@ -286,8 +312,8 @@ impl HostQueue {
         }
     }
 
-    /// Queues a call, or answers it when the host pulls too slowly.
-    pub(crate) fn push_call(&self, call: HostCall) {
+    /// Queues a call, or answers it when the host pulls too slowly. Who runs the turn wakes the host.
+    pub(crate) fn queue_call(&self, call: HostCall) {
         let is_message = matches!(call.request, HostRequest::Handle { .. });
         if is_message && self.0.calls.len() >= MAX_WAITING_CALLS {
             let failure = HostFailure {
@@ -297,7 +323,7 @@ impl HostQueue {
             self.complete(call.number, HostAnswer::Failed(failure));
             return;
         }
-        self.push(HostItem::Call(call));
+        self.queue(HostItem::Call(call));
     }
 
     /// Queues a hook event, or drops and counts it.

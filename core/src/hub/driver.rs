@@ -1,12 +1,10 @@
-//! The thread of a hub: takes inputs, lets the engine decide, carries out what it decided.
+//! The turns of a hub: take inputs, let the engine decide, carry out what it decided. `turns` says on which thread.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
 use super::clock::now;
@@ -78,6 +76,8 @@ pub(crate) struct Driver {
     effects: Vec<Effect>,
     /// The instances the host has, for a fence that cannot ask the engine.
     instances: BTreeMap<InstanceId, ChildId>,
+    /// Calls that this turn queued for the host.
+    calls_queued: usize,
     report: DrainReport,
     end: Option<End>,
 }
@@ -99,34 +99,50 @@ impl Driver {
             host_watch: HostWatch::new(),
             effects: Vec::new(),
             instances: BTreeMap::new(),
+            calls_queued: 0,
             report: DrainReport::default(),
             end: None,
         }
     }
 
-    /// Runs until the hub ends, then ends what belongs to it, in the order of R19.
-    pub(crate) fn run(mut self) {
-        let end = loop {
-            // A panic is a broken invariant of ours: the hub fences itself and the process lives (R20).
-            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
-                Ok(()) => {}
-                Err(panic) => {
-                    self.effects.clear();
-                    self.end = Some(End::Failed(failed(panic_text(&*panic))));
-                }
-            }
-            if let Some(end) = self.end.take() {
-                break end;
-            }
-        };
-        self.finish(end);
+    /// Runs until the hub ends, on this thread and on others that stand by.
+    pub(crate) fn run(self) {
+        let inputs = self.shared.requests.inputs().clone();
+        inputs.turns().run(self);
     }
 
-    fn turn(&mut self) {
-        let first = self.wait();
+    /// Whether the hub ended: only [`Self::finish`] is left to do.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// When a turn is due without an input.
+    pub(crate) fn next_deadline(&self) -> Timestamp {
+        self.engine.next_deadline().min(self.statics.next_deadline()).min(self.host_watch.next_deadline())
+    }
+
+    /// Whether a turn with `input` brings little else: no operation is open beside it.
+    pub(crate) fn is_at_rest_for(&self, input: &DriverInput) -> bool {
+        self.end.is_none() && (self.sinks.is_empty() || !matches!(input, DriverInput::Command(..)))
+    }
+
+    /// Takes `first` and what waits, and carries out what follows. Says how many calls the host got.
+    pub(crate) fn turn(&mut self, first: Option<DriverInput>) -> usize {
+        self.calls_queued = 0;
+        if self.end.is_none() {
+            // A panic is a broken invariant of ours: the hub fences itself and the process lives (R20).
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.step(first))) {
+                self.effects.clear();
+                self.end = Some(End::Failed(failed(panic_text(&*panic))));
+            }
+        }
+        self.calls_queued
+    }
+
+    fn step(&mut self, first: Option<DriverInput>) {
         let time = now();
         let mut count = 0;
-        let mut next = first;
+        let mut next = first.or_else(|| self.inputs.receiver.try_recv().ok());
         while let Some(input) = next.take() {
             self.take(time, input);
             count += 1;
@@ -167,24 +183,6 @@ impl Driver {
         if let Some(blocked) = self.host_watch.look(time, queue.waiting(), queue.pulled()) {
             tracing::warn!(target: "process_hub::host", hub = %self.shared.id, ?blocked, "the host does not pull its calls");
             self.fire(HookEvent::host_unresponsive(blocked));
-        }
-    }
-
-    /// The next input, or nothing when a deadline came first.
-    fn wait(&mut self) -> Option<DriverInput> {
-        let deadline =
-            (self.engine.next_deadline()).min(self.statics.next_deadline()).min(self.host_watch.next_deadline());
-        if deadline == Timestamp::NEVER {
-            return match self.inputs.receiver.recv() {
-                Ok(input) => Some(input),
-                Err(_) => Some(DriverInput::Halt),
-            };
-        }
-        match self.inputs.receiver.recv_timeout(deadline.since(now())) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout) => None,
-            // The hub's own handle keeps a sender; without one nobody can want anything.
-            Err(RecvTimeoutError::Disconnected) => Some(DriverInput::Halt),
         }
     }
 
@@ -230,7 +228,8 @@ impl Driver {
             Effect::Host(call) => {
                 self.note_instance(&call);
                 self.shared.metrics.host_calls.inc();
-                self.shared.queue.push_call(call);
+                self.calls_queued += 1;
+                self.shared.queue.queue_call(call);
             }
             Effect::Reply(id, answer) => self.reply(id, answer),
             Effect::Publish(child, row) => publisher.publish(child, row),
@@ -277,8 +276,10 @@ impl Driver {
         }
     }
 
-    fn finish(mut self, end: End) {
+    /// Ends what belongs to the hub, in the order of R19.
+    pub(crate) fn finish(mut self) {
         let shared = Arc::clone(&self.shared);
+        let end = self.end.take().unwrap_or(End::Halted);
         let (reason, report, leave) = match end {
             End::Stopped => (closed("stop"), Ok(std::mem::take(&mut self.report)), ORDERLY_LEAVE),
             End::Failed(error) => {

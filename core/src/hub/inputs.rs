@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::pending::Sink;
+use super::turns::{Role, Turns, Weight};
 use crate::engine::{Command, Input};
 use crate::error::Error;
 use crate::ids::{NodeRef, RequestId};
@@ -22,6 +23,8 @@ pub(crate) const MAX_WAITING_COMMANDS: usize = 65_536;
 pub(crate) const MAX_WAITING_FRAME_BYTES: usize = 64 << 20;
 /// What a frame counts beside its bytes.
 const FRAME_OVERHEAD_BYTES: usize = 64;
+/// A frame up to this size is taken for a light one.
+const LIGHT_FRAME_BYTES: usize = 4 << 10;
 
 /// What the driver of a hub takes.
 #[derive(Debug)]
@@ -75,6 +78,7 @@ impl Waiting {
 pub(crate) struct Inputs {
     sender: Sender<DriverInput>,
     waiting: Arc<Waiting>,
+    turns: Arc<Turns>,
 }
 
 /// The receiving end.
@@ -88,7 +92,8 @@ pub(crate) struct InputReceiver {
 pub(crate) fn channel() -> (Inputs, InputReceiver) {
     let (sender, receiver) = unbounded();
     let waiting = Arc::new(Waiting::default());
-    (Inputs { sender, waiting: Arc::clone(&waiting) }, InputReceiver { receiver, waiting })
+    let turns = Arc::new(Turns::new(sender.clone()));
+    (Inputs { sender, waiting: Arc::clone(&waiting), turns }, InputReceiver { receiver, waiting })
 }
 
 impl Inputs {
@@ -97,9 +102,31 @@ impl Inputs {
         &self.waiting
     }
 
+    /// Who runs the turns.
+    pub(crate) fn turns(&self) -> &Arc<Turns> {
+        &self.turns
+    }
+
+    /// Queues an input and sees to it that somebody takes it; false when the driver ended.
+    fn queue(&self, input: DriverInput, weight: Weight) -> bool {
+        let is_sent = self.sender.send(input).is_ok();
+        if is_sent {
+            self.turns.call(weight);
+        }
+        is_sent
+    }
+
     /// Hands over an input that is bounded by its nature. A driver that ended ignores it.
     pub(crate) fn send(&self, input: Input) {
-        let _ = self.sender.send(DriverInput::Engine(input));
+        let weight = if matches!(input, Input::HostDone(..)) { Weight::Light } else { Weight::Any };
+        self.queue(DriverInput::Engine(input), weight);
+    }
+
+    /// The same on a thread of the host that has nothing else to do: its turn may run here.
+    pub(crate) fn run(&self, input: Input) {
+        if let Err(input) = self.turns.try_run(DriverInput::Engine(input), Role::Host) {
+            self.queue(input, Weight::Light);
+        }
     }
 
     /// Hands over a frame, or drops and counts it.
@@ -111,20 +138,29 @@ impl Inputs {
             self.waiting.frames_dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if self.sender.send(DriverInput::Frame(from, frame)).is_err() {
+        let weight = if bytes <= LIGHT_FRAME_BYTES { Weight::Light } else { Weight::Any };
+        if !self.queue(DriverInput::Frame(from, frame), weight) {
             self.waiting.frame_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
     /// Hands over a command. Gives the sink back when too many wait; a driver that ended drops the sink, which
-    /// answers `closed`.
-    pub(crate) fn command(&self, id: RequestId, command: Command, sink: Sink) -> Result<(), Sink> {
+    /// answers `closed`. The turn of a message `is_waited_for` may run here.
+    pub(crate) fn command(&self, id: RequestId, command: Command, sink: Sink, is_waited_for: bool) -> Result<(), Sink> {
         if self.waiting.commands.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING_COMMANDS {
             self.waiting.commands.fetch_sub(1, Ordering::Relaxed);
             return Err(sink);
         }
-        let sent = self.sender.send(DriverInput::Command(id, command, sink));
-        if sent.is_err() {
+        let is_message = matches!(command, Command::Call(_) | Command::Send(_));
+        let weight = if is_message { Weight::Light } else { Weight::Any };
+        let mut input = DriverInput::Command(id, command, sink);
+        if is_message && is_waited_for {
+            match self.turns.try_run(input, Role::Caller) {
+                Ok(()) => return Ok(()),
+                Err(given_back) => input = given_back,
+            }
+        }
+        if !self.queue(input, weight) {
             self.waiting.commands.fetch_sub(1, Ordering::Relaxed);
         }
         Ok(())
@@ -132,19 +168,19 @@ impl Inputs {
 
     /// Fences the hub.
     pub(crate) fn fail(&self, reason: Error) {
-        let _ = self.sender.send(DriverInput::Fail(Box::new(reason)));
+        self.queue(DriverInput::Fail(Box::new(reason)), Weight::Any);
     }
 
     /// Asks for an orderly end; nobody reads the report.
     pub(crate) fn shut_down(&self, timeout: Duration) {
         let command = Command::Shutdown(timeout);
         let id = RequestId(0);
-        let _ = self.command(id, command, Sink::nobody("stop"));
+        let _ = self.command(id, command, Sink::nobody("stop"), false);
     }
 
     /// Ends the driver.
     pub(crate) fn halt(&self) {
-        let _ = self.sender.send(DriverInput::Halt);
+        self.queue(DriverInput::Halt, Weight::Any);
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod requests;
 mod router;
 mod statics;
 mod stats;
+pub(crate) mod turns;
 mod view;
 
 use std::convert::Infallible;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+use super::turns::{Role, Turns};
 use crate::engine::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::host::pool::while_blocked;
@@ -35,7 +36,6 @@ enum SlotState {
 #[derive(Debug)]
 pub(crate) struct Slot {
     state: Mutex<SlotState>,
-    answered: Condvar,
 }
 
 impl Slot {
@@ -43,21 +43,18 @@ impl Slot {
         matches!(*self.state.lock(), SlotState::Open(_))
     }
 
-    fn wait(&self, timeout: Duration) {
-        let until = Instant::now() + timeout.min(FOREVER);
+    /// Whether the answer is there; if not, `waker` is told when it is.
+    fn is_answered(&self, waker: &Waker) -> bool {
         let mut state = self.state.lock();
-        while matches!(*state, SlotState::Open(_)) {
-            if self.answered.wait_until(&mut state, until).timed_out() {
-                return;
-            }
+        let is_open = matches!(*state, SlotState::Open(_));
+        if is_open {
+            *state = SlotState::Open(Some(waker.clone()));
         }
+        !is_open
     }
 
     fn answer(&self, answer: Answer) {
-        let mut state = self.state.lock();
-        let before = std::mem::replace(&mut *state, SlotState::Answered(answer));
-        drop(state);
-        self.answered.notify_all();
+        let before = std::mem::replace(&mut *self.state.lock(), SlotState::Answered(answer));
         if let SlotState::Open(Some(waker)) = before {
             waker.wake();
         }
@@ -131,6 +128,8 @@ pub(crate) fn closed(operation: &str) -> Error {
 #[must_use = "the answer tells whether the operation worked; drop it on purpose if that does not matter"]
 pub struct Pending<T> {
     slot: Arc<Slot>,
+    /// Where to stand by meanwhile; none when the answer is there from the beginning.
+    turns: Option<Arc<Turns>>,
     id: RequestId,
     operation: &'static str,
     deadline: Instant,
@@ -145,11 +144,13 @@ impl<T> Pending<T> {
         operation: &'static str,
         timeout: Duration,
         convert: fn(Outcome) -> Option<Result<T, Error>>,
+        turns: &Arc<Turns>,
     ) -> (Self, Sink) {
-        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Open(None)), answered: Condvar::new() });
+        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Open(None)) });
         let sink = Sink { operation, target: Some(Target::Slot(Arc::clone(&slot))) };
         let pending = Self {
             slot,
+            turns: Some(Arc::clone(turns)),
             id,
             operation,
             deadline: Instant::now() + timeout.saturating_add(GRACE).min(FOREVER),
@@ -161,9 +162,15 @@ impl<T> Pending<T> {
 
     /// An answer that is there already: a refusal.
     pub(crate) fn refused(operation: &'static str, error: Error) -> Self {
-        let (pending, sink) = Self::open(RequestId(0), operation, Duration::ZERO, |_| None);
-        sink.answer(Err(error));
-        pending
+        Self {
+            slot: Arc::new(Slot { state: Mutex::new(SlotState::Answered(Err(error))) }),
+            turns: None,
+            id: RequestId(0),
+            operation,
+            deadline: Instant::now(),
+            convert: |_| None,
+            result: PhantomData,
+        }
     }
 
     /// The number of the operation, for [`crate::hub::Hub::cancel`].
@@ -187,8 +194,12 @@ impl<T> Pending<T> {
 
     /// Blocks until the answer is there, at most this long; `None` when it is not there yet, or was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, Error>> {
-        if self.slot.is_open() {
-            while_blocked(|| self.slot.wait(timeout));
+        if self.slot.is_open()
+            && let Some(turns) = &self.turns
+        {
+            let until = Instant::now() + timeout.min(FOREVER);
+            let answered = |waker: &Waker| self.slot.is_answered(waker).then_some(());
+            while_blocked(|| turns.stand_by(Role::Caller, Some(until), answered));
         }
         let mut state = self.slot.state.lock();
         if matches!(*state, SlotState::Open(_)) {

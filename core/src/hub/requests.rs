@@ -52,8 +52,8 @@ impl Requests {
     pub(crate) fn submit<T>(&self, command: Command, convert: fn(Outcome) -> Option<Result<T, Error>>) -> Pending<T> {
         let id = self.number();
         let operation = operation(&command);
-        let (pending, sink) = Pending::open(id, operation, timeout(&command), convert);
-        if let Err((error, sink)) = self.hand_over(id, command, sink) {
+        let (pending, sink) = Pending::open(id, operation, timeout(&command), convert, self.inputs.turns());
+        if let Err((error, sink)) = self.hand_over(id, command, sink, true) {
             sink.answer(Err(error));
         }
         pending
@@ -78,7 +78,7 @@ impl Requests {
         let id = self.number();
         let sink = Sink::queue(operation(&command), id, self.queue.clone());
         register(id);
-        self.hand_over(id, command, sink).map_err(|(error, sink)| {
+        self.hand_over(id, command, sink, false).map_err(|(error, sink)| {
             sink.forget();
             error
         })?;
@@ -88,7 +88,7 @@ impl Requests {
     /// Sends a command whose answer nobody reads.
     pub(crate) fn submit_unread(&self, command: Command) {
         let sink = Sink::nobody(operation(&command));
-        let _ = self.hand_over(self.number(), command, sink);
+        let _ = self.hand_over(self.number(), command, sink, false);
     }
 
     /// Tells the engine that nobody waits for this operation any more.
@@ -114,12 +114,12 @@ impl Requests {
         RequestId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn hand_over(&self, id: RequestId, command: Command, sink: Sink) -> Result<(), (Error, Sink)> {
+    fn hand_over(&self, id: RequestId, command: Command, sink: Sink, is_waited_for: bool) -> Result<(), (Error, Sink)> {
         let name = sink.operation();
         if let Err(error) = self.check(name).and_then(|()| check_arguments(&command)) {
             return Err((error, sink));
         }
-        self.inputs.command(id, command, sink).map_err(|sink| {
+        self.inputs.command(id, command, sink, is_waited_for).map_err(|sink| {
             let message = format!("{} operations wait for the hub already", super::inputs::MAX_WAITING_COMMANDS);
             (Error::new(ErrorKind::Overloaded, name, message), sink)
         })

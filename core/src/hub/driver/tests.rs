@@ -404,3 +404,5 @@ fn observers_are_registered_then_they_are_called_in_order_and_a_panic_stops_none
     rig.hub.sync(PATIENCE).wait().unwrap();
     assert_eq!(seen.recv_timeout(PATIENCE), Ok("second"));
 }
+
+mod threads;

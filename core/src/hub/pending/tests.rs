@@ -4,11 +4,13 @@ use std::task::Wake;
 use std::thread;
 
 use super::*;
+use crate::hub::inputs;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open() -> (Pending<()>, Sink) {
-    Pending::open(RequestId(1), "sync", PATIENCE, |outcome| outcome.into_done().map(Ok))
+    let (inputs, _) = inputs::channel();
+    Pending::open(RequestId(1), "sync", PATIENCE, |outcome| outcome.into_done().map(Ok), inputs.turns())
 }
 
 #[test]
