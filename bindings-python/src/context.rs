@@ -1,6 +1,7 @@
 //! What an instance is told about itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use process_hub::host::call::{StartContext, StartReason};
 use process_hub::spec::Mode;
@@ -8,40 +9,60 @@ use pyo3::prelude::*;
 
 use crate::decode::from_json;
 
-/// The facts of a start, converted when they are read.
+/// The facts of a start, converted when they are read, and what changed since.
 #[pyclass(frozen, module = "process_hub._native")]
-pub(crate) struct NativeContext(pub(crate) Arc<StartContext>);
+pub(crate) struct NativeContext {
+    start: Arc<StartContext>,
+    epoch: AtomicU64,
+    is_active: AtomicBool,
+}
+
+impl NativeContext {
+    pub(crate) fn new(start: Arc<StartContext>) -> Self {
+        Self { epoch: AtomicU64::new(start.epoch.0), is_active: AtomicBool::new(start.mode == Mode::Active), start }
+    }
+}
 
 #[pymethods]
 impl NativeContext {
     #[getter]
     fn kind(&self) -> &str {
-        self.0.spec.kind.as_str()
+        self.start.spec.kind.as_str()
     }
 
     #[getter]
     fn hub_id(&self) -> &str {
-        self.0.hub_id.as_str()
+        self.start.hub_id.as_str()
     }
 
     #[getter]
     fn node(&self) -> &str {
-        self.0.node.as_str()
+        self.start.node.as_str()
     }
 
     #[getter]
     fn epoch(&self) -> u64 {
-        self.0.epoch.0
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    #[setter]
+    fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     #[getter]
     fn is_active(&self) -> bool {
-        self.0.mode == Mode::Active
+        self.is_active.load(Ordering::Acquire)
+    }
+
+    #[setter]
+    fn set_is_active(&self, is_active: bool) {
+        self.is_active.store(is_active, Ordering::Release);
     }
 
     #[getter]
     fn start_reason(&self) -> &'static str {
-        match self.0.reason {
+        match self.start.reason {
             StartReason::Initial => "initial",
             StartReason::Restart => "restart",
             StartReason::Migration => "migration",
@@ -50,7 +71,7 @@ impl NativeContext {
     }
 
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        from_json(py, &self.0.spec.metadata_value())
+        from_json(py, &self.start.spec.metadata_value())
     }
 }
 

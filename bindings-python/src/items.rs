@@ -66,7 +66,7 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
         HostRequest::Start(context) => {
             let args = decode(py, &context.spec.args)?;
             let kind = context.spec.kind.as_str();
-            let native = NativeContext(context.clone());
+            let native = NativeContext::new(context.clone());
             let child = call.child.as_str();
             (START, number, instance, child, kind, args, native).into_pyobject(py)
         }

@@ -53,7 +53,7 @@ mod _native {
     #[pymodule_export]
     use super::results::NativeStartResult;
     #[pymodule_export]
-    use super::row::PyRow;
+    use super::row::{PyRow, RowInstance};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,8 +1,9 @@
 //! Rows of the registry, converted field by field when they are read: a lookup costs a lookup.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use process_hub::spec::Row;
+use process_hub::spec::{self, Mode, Row};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
@@ -10,10 +11,60 @@ use pyo3::types::PyList;
 use crate::context::mode_name;
 use crate::decode::from_json;
 
-static RESULTS: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+static MODES: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
 
-fn results(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    RESULTS.get_or_try_init(py, || py.import("process_hub._results").map(Bound::unbind)).map(|module| module.bind(py))
+/// The member of `process_hub.Mode`.
+fn mode_member(py: Python<'_>, mode: Mode) -> PyResult<Bound<'_, PyAny>> {
+    let [active, passive] = MODES.get_or_try_init(py, || {
+        let modes = py.import("process_hub._child")?.getattr("Mode")?;
+        let member = |mode| modes.call1((mode_name(mode),)).map(Bound::unbind);
+        Ok::<_, PyErr>([member(Mode::Active)?, member(Mode::Passive)?])
+    })?;
+    let member = match mode {
+        Mode::Active => active,
+        Mode::Passive => passive,
+    };
+    Ok(member.bind(py).clone())
+}
+
+/// One instance in a `Row`.
+#[pyclass(frozen, eq, hash, module = "process_hub")]
+#[derive(PartialEq, Eq)]
+pub(crate) struct RowInstance(spec::RowInstance);
+
+impl Hash for RowInstance {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.0.node, self.0.epoch, self.0.since_ms).hash(state);
+    }
+}
+
+#[pymethods]
+impl RowInstance {
+    #[getter]
+    fn node(&self) -> &str {
+        self.0.node.as_str()
+    }
+
+    #[getter]
+    fn mode<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        mode_member(py, self.0.mode)
+    }
+
+    #[getter]
+    const fn epoch(&self) -> u64 {
+        self.0.epoch.0
+    }
+
+    #[getter]
+    const fn since_ms(&self) -> u64 {
+        self.0.since_ms
+    }
+
+    fn __repr__(&self) -> String {
+        let Self(it) = self;
+        let mode = mode_name(it.mode);
+        format!("RowInstance(node={:?}, mode={mode:?}, epoch={}, since_ms={})", it.node.as_str(), it.epoch, it.since_ms)
+    }
 }
 
 /// What the registry knows of one child.
@@ -45,13 +96,7 @@ impl PyRow {
 
     #[getter]
     fn instances<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let make = results(py)?.getattr("row_instance")?;
-        let list = PyList::empty(py);
-        for instance in &self.0.instances {
-            let (node, mode) = (instance.node.as_str(), mode_name(instance.mode));
-            list.append(make.call1((node, mode, instance.epoch.0, instance.since_ms))?)?;
-        }
-        Ok(list)
+        PyList::new(py, self.0.instances.iter().map(|instance| RowInstance(instance.clone())))
     }
 
     #[getter]
@@ -59,7 +104,7 @@ impl PyRow {
         let Some(lost) = &self.0.state_lost else {
             return Ok(None);
         };
-        let make = results(py)?.getattr("StateLost")?;
+        let make = py.import("process_hub._results")?.getattr("StateLost")?;
         make.call1((lost.epoch.0, lost.version)).map(Some)
     }
 

@@ -14,21 +14,28 @@ const SLICE: Duration = Duration::from_millis(100);
 /// How much later than its own deadline an answer may come.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Waits for an answer of the engine. Ctrl-C leaves the operation running.
+/// Begins an operation and waits for its answer, detached: the hub may run a turn here meanwhile. Ctrl-C leaves the
+/// operation running.
 pub(crate) fn answer<T: Send>(
     py: Python<'_>,
-    mut pending: Pending<T>,
+    begin: impl FnOnce() -> Pending<T> + Send,
     timeout: Duration,
 ) -> PyResult<Result<T, Error>> {
     let until = Instant::now().checked_add(timeout.saturating_add(GRACE));
+    let (mut pending, mut answered) = py.detach(|| {
+        let mut pending = begin();
+        let answered = pending.wait_timeout(SLICE);
+        (pending, answered)
+    });
     loop {
-        if let Some(answer) = py.detach(|| pending.wait_timeout(SLICE)) {
+        if let Some(answer) = answered {
             return Ok(answer);
         }
         py.check_signals()?;
         if until.is_some_and(|until| Instant::now() > until) {
-            return Ok(pending.wait());
+            return Ok(py.detach(|| pending.wait()));
         }
+        answered = py.detach(|| pending.wait_timeout(SLICE));
     }
 }
 

@@ -35,13 +35,12 @@ from process_hub._config import (
 from process_hub._durations import Duration
 from process_hub._futures import HubFuture
 from process_hub._hub import Hub
-from process_hub._native import Payload, Row, __version__
+from process_hub._native import Payload, Row, RowInstance, __version__
 from process_hub._node import Node
 from process_hub._results import (
     ChildError,
     ChildReason,
     DrainReport,
-    RowInstance,
     Started,
     StartedInstance,
     StartResult,

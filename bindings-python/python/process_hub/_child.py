@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
     from process_hub._host import Host
+    from process_hub._kinds import Registered
     from process_hub._native import NativeContext
 
 
@@ -56,34 +58,50 @@ class HandoverTarget:
 class Context:
     """What an instance knows about itself, and how it acts of its own accord."""
 
+    # The host's own record of the instance too: children are many, so each is one
+    # object of ours, and what few of them need is made when it is.
     __slots__ = (
         "__weakref__",
         "_cancel",
+        "_child",
         "_host",
         "_instance",
+        "_kind",
         "_native",
+        "_tasks",
         "child_id",
-        "epoch",
-        "mode",
     )
 
     child_id: str
     """The child's id."""
-    epoch: int
-    """The fencing number: rises whenever the owner of the child changes."""
-    mode: Mode
-    """The present role."""
 
     def __init__(
-        self, host: Host, instance: int, child_id: str, native: NativeContext
+        self,
+        host: Host,
+        instance: int,
+        child_id: str,
+        native: NativeContext,
+        kind: Registered,
+        child: Child,
     ) -> None:
         self._host = host
         self._instance = instance
         self._native = native
+        self._kind = kind
+        self._child = child
         self._cancel: threading.Event | None = None
+        self._tasks: set[asyncio.Task[None]] | None = None
         self.child_id = child_id
-        self.epoch = native.epoch
-        self.mode = _ACTIVE if native.is_active else _PASSIVE
+
+    @property
+    def epoch(self) -> int:
+        """The fencing number: rises whenever the owner of the child changes."""
+        return self._native.epoch
+
+    @property
+    def mode(self) -> Mode:
+        """The present role."""
+        return Mode.ACTIVE if self._native.is_active else Mode.PASSIVE
 
     @property
     def kind(self) -> str:
@@ -151,9 +169,6 @@ class Context:
 
     def __repr__(self) -> str:
         return f"Context({self.child_id!r}, node={self.node!r}, epoch={self.epoch})"
-
-
-_ACTIVE, _PASSIVE = Mode.ACTIVE, Mode.PASSIVE
 
 
 def _reason(reason: str | BaseException) -> str:

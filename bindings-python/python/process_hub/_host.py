@@ -10,21 +10,19 @@ import asyncio
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from process_hub import _items
 from process_hub._child import (
-    Child,
     Context,
     HandoverTarget,
     Mode,
     StopReason,
 )
 from process_hub._current import current
-from process_hub._kinds import Kinds, Registered, encode_with
+from process_hub._kinds import Kinds, Registered
 from process_hub._loops import Loop
-from process_hub._native import Payload
 from process_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -33,43 +31,12 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("process_hub")
 _MAX_TRACE_CHARACTERS = 16_384
 _MODES = {mode.value: mode for mode in Mode}
+_STOP_REASONS = {reason.value: reason for reason in StopReason}
+_NOTHING = object()
 
 Item = tuple[Any, ...]
-Finish = Callable[["Host", int, "Instance", Any], None]
-
-
-class Instance:
-    """One running copy of a child in this hub."""
-
-    __slots__ = ("child", "context", "handle", "kind", "tasks")
-
-    def __init__(self, child: Child, context: Context, kind: Registered) -> None:
-        self.child = child
-        self.context = context
-        self.kind = kind
-        # None where `handle` is async: the hot path tests nothing else.
-        self.handle = (
-            child.handle
-            if "handle" not in kind.asynchronous and kind.codec is None
-            else None
-        )
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    def encode(self, value: Any) -> Any:
-        """Write a value with the kind's codec, if it has one."""
-        codec = self.kind.codec
-        return value if codec is None else encode_with(codec, value)
-
-    def decode(self, value: Any) -> Any:
-        """Read a value with the kind's codec, if it was written with it."""
-        codec = self.kind.codec
-        if (
-            codec is not None
-            and type(value) is Payload
-            and value.content_type == codec.content_type
-        ):
-            return codec.decode(value.data)
-        return value
+# Makes of what a callback returned what the core is told, or `_NOTHING`.
+Answer = Callable[[Registered, Any], Any]
 
 
 def describe(error: BaseException) -> tuple[str, str, str | None]:
@@ -88,6 +55,18 @@ def describe(error: BaseException) -> tuple[str, str, str | None]:
     )
 
 
+def _no_value(kind: Registered, result: Any) -> Any:
+    return _NOTHING
+
+
+def _reply(kind: Registered, result: Any) -> Any:
+    return kind.encode(result)
+
+
+def _state(kind: Registered, result: Any) -> Any:
+    return _NOTHING if result is None else kind.encode(result)
+
+
 class Host:
     """Runs the callbacks of one hub."""
 
@@ -101,7 +80,7 @@ class Host:
         self.interceptors: Callable[[str, list[str]], str] | None = None
         self.on_completed: Callable[[int, HubError | None, Any], None] = _ignore
         self._name = name
-        self._instances: dict[int, Instance] = {}
+        self._instances: dict[int, Context] = {}
         self._threads: list[threading.Thread] = []
         self._operations: dict[int, Callable[[int, Item], Item | None]] = {
             _items.START: self._start,
@@ -166,11 +145,11 @@ class Host:
         while True:
             operation = item[0]
             if operation == _items.HANDLE:
-                instance = instances.get(item[2])
-                if instance is not None and instance.handle is not None:
+                context = instances.get(item[2])
+                if context is not None and context._kind.handles_here:
                     current.set((self, worker, item[4]))
                     try:
-                        reply = instance.handle(item[3])
+                        reply = context._child.handle(item[3])
                     except BaseException as error:
                         item = native.fail_and_next(worker, item[1], *describe(error))
                     else:
@@ -190,51 +169,75 @@ class Host:
     def _call(
         self,
         worker: int,
-        number: int,
-        instance: Instance,
+        item: Item,
         callback: str,
-        arguments: tuple[Any, ...],
-        *,
-        chain: tuple[str, ...] | None = None,
-        finish: Finish | None = None,
-    ) -> None:
-        """Run a callback here or on the loop, and complete its call."""
-        method = getattr(instance.child, callback)
+        *arguments: Any,
+        answer: Answer = _no_value,
+        chain: Sequence[str] | None = None,
+        is_last: bool = False,
+    ) -> Item | None:
+        """Run a callback here or on the loop, complete its call, and pull."""
+        number, key = item[1], item[2]
+        context = self._instances.get(key)
+        if context is None:
+            return self._unknown(worker, number)
+        kind = context._kind
+        method = getattr(context._child, callback)
         if chain is None:
-            chain = (instance.context.child_id,)
-        if finish is None:
-            finish = _finish_without_value
-        if callback in instance.kind.asynchronous:
-            if not self.loop.post(
-                self._begin_task,
-                list(chain),
-                number,
-                instance,
-                method,
-                arguments,
-                finish,
-            ):
-                self.native.fail(number, "the event loop is closed", None, None)
-            return
+            chain = (context.child_id,)
+        if kind.codec is not None:
+            arguments = tuple(map(kind.decode, arguments))
+        if callback in kind.asynchronous:
+            self._post(context, number, chain, answer, method, arguments)
+            if is_last:
+                self._forget(key)
+            return None
         current.set((self, worker, chain))
         try:
-            finish(self, number, instance, method(*arguments))
+            value = answer(kind, method(*arguments))
         except BaseException as error:
-            self.native.fail(number, *describe(error))
+            return self.native.fail_and_next(worker, number, *describe(error))
+        finally:
+            if is_last:
+                self._forget(key)
+        if value is _NOTHING:
+            return self.native.done_and_next(worker, number)
+        return self.native.complete_and_next(worker, number, value)
+
+    def _post(
+        self,
+        context: Context,
+        number: int,
+        chain: Sequence[str],
+        answer: Answer,
+        method: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        """Run a callback on the loop."""
+        begin = self._begin_task
+        waiting = list(chain)
+        if not self.loop.post(
+            begin, context, number, waiting, answer, method, arguments
+        ):
+            self.native.fail(number, "the event loop is closed", None, None)
 
     def _begin_task(
         self,
-        chain: list[str],
+        context: Context,
         number: int,
-        instance: Instance,
+        chain: list[str],
+        answer: Answer,
         method: Callable[..., Any],
         arguments: tuple[Any, ...],
-        finish: Finish,
     ) -> None:
         async def body() -> None:
             current.set((self, None, chain))
             try:
-                finish(self, number, instance, await method(*arguments))
+                value = answer(context._kind, await method(*arguments))
+                if value is _NOTHING:
+                    self.native.done(number)
+                else:
+                    self.native.complete(number, value)
             except asyncio.CancelledError:
                 self.native.fail(number, "the callback was cancelled", None, None)
             except BaseException as error:
@@ -243,66 +246,69 @@ class Host:
                 # Tasks that the callback leaves behind no longer wait for it.
                 chain.clear()
 
-        task = asyncio.get_running_loop().create_task(body())
-        instance.tasks.add(task)
-        task.add_done_callback(instance.tasks.discard)
+        _begin_task(context, body())
 
     # --- operations ------------------------------------------------------------
 
     def _start(self, worker: int, item: Item) -> Item | None:
         _, number, key, child_id, kind_name, arguments, native_context = item
-        kind = self.kinds.get(kind_name)
+        kind = self.kinds.by_name.get(kind_name)
         if kind is None:
             message = f"kind {kind_name!r} is not registered here"
             return self.native.fail_and_next(worker, number, message, None, None)
+        chain = (child_id,)
+        current.set((self, worker, chain))
         try:
-            context = Context(self, key, child_id, native_context)
-            current.set((self, worker, (child_id,)))
-            instance = Instance(kind.make(), context, kind)
-            self._instances[key] = instance
+            child = kind.make()
+            context = Context(self, key, child_id, native_context, kind, child)
+            self._instances[key] = context
             if kind.codec is not None:
-                arguments = instance.decode(arguments)
+                arguments = kind.decode(arguments)
             if "start" in kind.asynchronous:
-                self._call(worker, number, instance, "start", (context, arguments))
+                given = (context, arguments)
+                self._post(context, number, chain, _no_value, child.start, given)
                 return None
-            instance.child.start(context, arguments)
+            child.start(context, arguments)
         except BaseException as error:
-            self._instances.pop(key, None)
+            self._forget(key)
             return self.native.fail_and_next(worker, number, *describe(error))
         return self.native.done_and_next(worker, number)
 
-    def _run(self, worker: int, item: Item) -> None:
+    def _run(self, worker: int, item: Item) -> Item | None:
         _, number, key = item
-        instance = self._instances.get(key)
-        if instance is None:
-            self._unknown(number)
-            return
-        instance.context._cancel = threading.Event()
-        if "run" in instance.kind.asynchronous:
-            self._run_on_loop(number, instance)
-            return
+        context = self._instances.get(key)
+        if context is None:
+            return self._unknown(worker, number)
+        context._cancel = threading.Event()
+        if "run" in context._kind.asynchronous:
+            self._run_on_loop(number, context)
+            return None
         threading.Thread(
             target=self._run_on_thread,
-            args=(number, instance),
-            name=f"process-hub-run-{instance.context.child_id}",
+            args=(number, context, context._child.run),
+            name=f"process-hub-run-{context.child_id}",
             daemon=True,
         ).start()
+        return None
 
-    def _run_on_thread(self, number: int, instance: Instance) -> None:
+    def _run_on_thread(
+        self, number: int, context: Context, run: Callable[[Context], Any]
+    ) -> None:
         current.set((self, None, ()))
         try:
-            instance.child.run(instance.context)
+            run(context)
         except BaseException as error:
             self.native.fail(number, *describe(error))
         else:
             self.native.done(number)
 
-    def _run_on_loop(self, number: int, instance: Instance) -> None:
+    def _run_on_loop(self, number: int, context: Context) -> None:
+        run, cancelled = context._child.run, context._cancel
+
         async def body() -> None:
             current.set((self, None, ()))
-            cancelled = instance.context._cancel
             try:
-                await instance.child.run(instance.context)
+                await run(context)
             except asyncio.CancelledError:
                 if cancelled is None or not cancelled.is_set():
                     self.native.fail(number, "run was cancelled", None, None)
@@ -313,102 +319,65 @@ class Host:
             self.native.done(number)
 
         def ended(task: asyncio.Task[None]) -> None:
-            instance.tasks.discard(task)
             if task.cancelled():  # before its first step, so that `body` never ran
                 self.native.done(number)
 
         def begin() -> None:
-            task = asyncio.get_running_loop().create_task(body(), name="run")
-            instance.tasks.add(task)
-            task.add_done_callback(ended)
+            _begin_task(context, body(), name="run").add_done_callback(ended)
 
         if not self.loop.post(begin):
             self.native.fail(number, "the event loop is closed", None, None)
 
-    def _cancel_run(self, worker: int, item: Item) -> None:
+    def _cancel_run(self, worker: int, item: Item) -> Item:
         _, number, key = item
-        instance = self._instances.get(key)
-        if instance is not None:
-            if instance.context._cancel is not None:
-                instance.context._cancel.set()
-            if "run" in instance.kind.asynchronous:
-                self.loop.post(_cancel_tasks, instance, "run")
-        self.native.done(number)
+        context = self._instances.get(key)
+        if context is not None:
+            _cancel_run(context)
+            if "run" in context._kind.asynchronous:
+                self.loop.post(_cancel_tasks, context, "run")
+        return self.native.done_and_next(worker, number)
 
-    def _handle(self, worker: int, item: Item) -> None:
-        _, number, key, message, chain = item
-        instance = self._instances.get(key)
-        if instance is None:
-            self._unknown(number)
-            return
-        self._call(
-            worker,
-            number,
-            instance,
-            "handle",
-            (instance.decode(message),),
-            chain=chain,
-            finish=_finish_with_reply,
-        )
+    def _handle(self, worker: int, item: Item) -> Item | None:
+        message, chain = item[3:]
+        return self._call(worker, item, "handle", message, answer=_reply, chain=chain)
 
-    def _prepare_state(self, worker: int, item: Item) -> None:
-        self._call_known(
-            worker, item, "prepare_handover_state", finish=_finish_with_state
-        )
+    def _prepare_state(self, worker: int, item: Item) -> Item | None:
+        return self._call(worker, item, "prepare_handover_state", answer=_state)
 
-    def _alter_state(self, worker: int, item: Item) -> None:
-        self._call_known(worker, item, "alter_handover_state", item[3])
+    def _alter_state(self, worker: int, item: Item) -> Item | None:
+        return self._call(worker, item, "alter_handover_state", item[3])
 
-    def _resolve_conflict(self, worker: int, item: Item) -> None:
-        self._call_known(worker, item, "resolve_conflict", item[3])
+    def _resolve_conflict(self, worker: int, item: Item) -> Item | None:
+        return self._call(worker, item, "resolve_conflict", item[3])
 
-    def _redundancy_signal(self, worker: int, item: Item) -> None:
+    def _redundancy_signal(self, worker: int, item: Item) -> Item | None:
         mode = _MODES[item[3]]
-        instance = self._instances.get(item[2])
-        if instance is not None:
-            instance.context.mode = mode
-        self._call_known(worker, item, "redundancy_signal", mode)
+        context = self._instances.get(item[2])
+        if context is not None:
+            context._native.is_active = mode is Mode.ACTIVE
+        return self._call(worker, item, "redundancy_signal", mode)
 
-    def _handover_start(self, worker: int, item: Item) -> None:
+    def _handover_start(self, worker: int, item: Item) -> Item | None:
         node, epoch, error = item[3:]
         target = HandoverTarget(node=node, epoch=epoch, error=error)
-        self._call_known(worker, item, "handover_start", target)
+        return self._call(worker, item, "handover_start", target)
 
-    def _set_epoch(self, worker: int, item: Item) -> None:
-        instance = self._instances.get(item[2])
-        if instance is not None:
-            instance.context.epoch = item[3]
-        self.native.done(item[1])
+    def _set_epoch(self, worker: int, item: Item) -> Item:
+        context = self._instances.get(item[2])
+        if context is not None:
+            context._native.epoch = item[3]
+        return self.native.done_and_next(worker, item[1])
 
-    def _stop(self, worker: int, item: Item) -> None:
-        reason = StopReason(item[3])
-        self._call_known(worker, item, "stop", reason)
-        self._instances.pop(item[2], None)
+    def _stop(self, worker: int, item: Item) -> Item | None:
+        return self._call(worker, item, "stop", _STOP_REASONS[item[3]], is_last=True)
 
-    def _discard(self, worker: int, item: Item) -> None:
-        instance = self._instances.pop(item[2], None)
-        if instance is not None:
-            if instance.context._cancel is not None:
-                instance.context._cancel.set()
-            if instance.tasks:
-                self.loop.post(_cancel_tasks, instance, None)
-        self.native.done(item[1])
-
-    def _call_known(
-        self,
-        worker: int,
-        item: Item,
-        callback: str,
-        *arguments: Any,
-        finish: Finish | None = None,
-    ) -> None:
-        instance = self._instances.get(item[2])
-        if instance is None:
-            self._unknown(item[1])
-            return
-        if instance.kind.codec is not None:
-            arguments = tuple(map(instance.decode, arguments))
-        self._call(worker, item[1], instance, callback, arguments, finish=finish)
+    def _discard(self, worker: int, item: Item) -> Item:
+        context = self._forget(item[2])
+        if context is not None:
+            _cancel_run(context)
+            if context._tasks:
+                self.loop.post(_cancel_tasks, context, None)
+        return self.native.done_and_next(worker, item[1])
 
     def _alter_spec(self, worker: int, item: Item) -> None:
         _, number, _, spec, nodes = item
@@ -431,39 +400,43 @@ class Host:
     def _nothing(self, worker: int, item: Item) -> None:
         """Ask again."""
 
-    def _unknown(self, number: int) -> None:
-        self.native.fail(number, "no such instance here", None, None)
+    def _forget(self, key: int) -> Context | None:
+        context = self._instances.pop(key, None)
+        if context is not None:
+            # Or a child that keeps its context would keep itself.
+            del context._child
+        return context
+
+    def _unknown(self, worker: int, number: int) -> Item:
+        message = "no such instance here"
+        return self.native.fail_and_next(worker, number, message, None, None)
 
 
 def _ignore(request: int, error: HubError | None, value: Any) -> None:
     """Take no note of a completion."""
 
 
-def _finish_without_value(
-    host: Host, number: int, instance: Instance, result: Any
-) -> None:
-    host.native.done(number)
+def _begin_task(
+    context: Context, body: Coroutine[Any, Any, None], name: str | None = None
+) -> asyncio.Task[None]:
+    """Run a coroutine of an instance on the present loop."""
+    task = asyncio.get_running_loop().create_task(body, name=name)
+    if context._tasks is None:
+        context._tasks = set()
+    context._tasks.add(task)
+    task.add_done_callback(context._tasks.discard)
+    return task
 
 
-def _finish_with_reply(
-    host: Host, number: int, instance: Instance, result: Any
-) -> None:
-    host.native.complete(number, instance.encode(result))
-
-
-def _finish_with_state(
-    host: Host, number: int, instance: Instance, result: Any
-) -> None:
-    if result is None:
-        host.native.done(number)
-    else:
-        host.native.complete(number, instance.encode(result))
-
-
-def _cancel_tasks(instance: Instance, name: str | None) -> None:
-    for task in tuple(instance.tasks):
+def _cancel_tasks(context: Context, name: str | None) -> None:
+    for task in tuple(context._tasks or ()):
         if name is None or task.get_name() == name:
             task.cancel()
+
+
+def _cancel_run(context: Context) -> None:
+    if context._cancel is not None:
+        context._cancel.set()
 
 
 def handler_table(

@@ -33,7 +33,15 @@ _HANDOVER_CALLBACKS = (
 class Registered:
     """What the host needs to know of a kind, looked up once."""
 
-    __slots__ = ("asynchronous", "codec", "make", "name", "overridden", "stateless")
+    __slots__ = (
+        "asynchronous",
+        "codec",
+        "handles_here",
+        "make",
+        "name",
+        "overridden",
+        "stateless",
+    )
 
     def __init__(self, name: str, code: type[Child] | Kind) -> None:
         kind = code if isinstance(code, Kind) else Kind(code)
@@ -53,6 +61,23 @@ class Registered:
             for name, method in methods.items()
             if inspect.iscoroutinefunction(method)
         )
+        # Messages come most often: a thread of the host looks at nothing else.
+        self.handles_here = "handle" not in self.asynchronous and kind.codec is None
+
+    def encode(self, value: Any) -> Any:
+        """Write a value with the kind's codec, if it has one."""
+        return value if self.codec is None else encode_with(self.codec, value)
+
+    def decode(self, value: Any) -> Any:
+        """Read a value with the kind's codec, if it was written with it."""
+        codec = self.codec
+        if (
+            codec is not None
+            and type(value) is Payload
+            and value.content_type == codec.content_type
+        ):
+            return codec.decode(value.data)
+        return value
 
     @property
     def has_state(self) -> bool:
@@ -73,7 +98,7 @@ class Kinds:
     """The kinds of one hub, and the codecs of their values."""
 
     def __init__(self) -> None:
-        self._kinds: dict[str, Registered] = {}
+        self.by_name: dict[str, Registered] = {}
         self.codecs: dict[str, Codec] = {}
         self._has_warned = False
 
@@ -82,7 +107,7 @@ class Kinds:
     ) -> Registered:
         """Add a kind; warn, once, if its hand-over callbacks are never called."""
         kind = Registered(name, code)
-        self._kinds[name] = kind
+        self.by_name[name] = kind
         if kind.codec is not None:
             self.codecs[kind.codec.content_type] = kind.codec
         unused = sorted(kind.overridden.intersection(_HANDOVER_CALLBACKS))
@@ -96,20 +121,14 @@ class Kinds:
             )
         return kind
 
-    def get(self, name: str) -> Registered | None:
-        """Return the kind of this name."""
-        return self._kinds.get(name)
-
     def infos(self) -> list[tuple[str, bool, bool]]:
         """Return what the core needs to know of each kind."""
-        return [kind.info() for kind in self._kinds.values()]
+        return [kind.info() for kind in self.by_name.values()]
 
     def encode_for(self, kind: str | None, value: Any) -> Any:
         """Write a value for a child of this kind, if the kind has a codec."""
-        registered = self._kinds.get(kind) if kind is not None else None
-        if registered is None or registered.codec is None:
-            return value
-        return encode_with(registered.codec, value)
+        registered = self.by_name.get(kind) if kind is not None else None
+        return value if registered is None else registered.encode(value)
 
     def decode(self, value: Any) -> Any:
         """Read a value that no kind was given for; what nobody reads stays."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, final
 
-from process_hub._results import RowInstance, StateLost
+from process_hub._child import Mode
+from process_hub._results import StateLost
 from process_hub._spec import ChildSpec
 
 __version__: str
@@ -17,6 +18,19 @@ class Payload:
     def data(self) -> bytes: ...
     @property
     def content_type(self) -> str: ...
+
+@final
+class RowInstance:
+    """One instance in a `Row`."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def since_ms(self) -> int: ...
 
 @final
 class Row:
@@ -44,10 +58,8 @@ class NativeContext:
     def hub_id(self) -> str: ...
     @property
     def node(self) -> str: ...
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def is_active(self) -> bool: ...
+    epoch: int
+    is_active: bool
     @property
     def start_reason(self) -> str: ...
     def metadata(self) -> dict[str, Any]: ...

@@ -8,20 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from process_hub import errors
-from process_hub._child import Mode
 
 if TYPE_CHECKING:
     from process_hub._native import NativeStartResult
-
-
-@dataclass(frozen=True)
-class RowInstance:
-    """One instance in a `Row`."""
-
-    node: str
-    mode: Mode
-    epoch: int
-    since_ms: int
 
 
 @dataclass(frozen=True)
@@ -162,11 +151,6 @@ def _raise_first(failures: Sequence[ChildError], operation: str) -> None:
     if len(failures) > 1:
         error.message += f" (and {len(failures) - 1} more)"
     raise error
-
-
-def row_instance(node: str, mode: str, epoch: int, since_ms: int) -> RowInstance:
-    """Make an instance of a `Row`; called by the native module."""
-    return RowInstance(node, Mode(mode), epoch, since_ms)
 
 
 def one_started(native: NativeStartResult) -> Started:

@@ -147,7 +147,7 @@ impl NativeHub {
         let command = message::recipient(node, false)
             .and_then(|to| message::command("call", child_id, message, timeout_ms, to, chain))
             .map_err(|error| raise(py, &error))?;
-        match wait::answer(py, inner.hub.call(command), ms(timeout_ms))? {
+        match wait::answer(py, || inner.hub.call(command), ms(timeout_ms))? {
             Ok(reply) => decode(py, &reply),
             Err(error) => Err(raise(py, &error)),
         }
@@ -186,7 +186,7 @@ impl NativeHub {
         let command = message::recipient(node, all)
             .and_then(|to| message::command("send", child_id, message, timeout_ms, to, chain))
             .map_err(|error| raise(py, &error))?;
-        wait::answer(py, inner.hub.send(command), ms(timeout_ms))?.map_err(|error| raise(py, &error))
+        wait::answer(py, || inner.hub.send(command), ms(timeout_ms))?.map_err(|error| raise(py, &error))
     }
 
     /// Sends a message; that it is on its way comes out of the queue.

@@ -29,17 +29,30 @@ enum Pulled {
     Closed,
 }
 
+/// A call that was carried out, and what came of it.
+type Completion = (CallNumber, HostAnswer);
+
 impl Inner {
-    /// The next item for `worker`. Detaches from the interpreter only when it has to wait.
-    fn next<'py>(&self, py: Python<'py>, worker: Worker) -> PyResult<Bound<'py, PyTuple>> {
+    /// Completes the call before and gives the next item for `worker`. Detaches from the interpreter only when it has
+    /// to wait: then the hub may run a turn here.
+    fn next<'py>(&self, py: Python<'py>, worker: Worker, done: Option<Completion>) -> PyResult<Bound<'py, PyTuple>> {
         let at_once = match self.pool.resume(worker) {
             true => self.queue.next_call(Duration::ZERO),
             false => None,
         };
         if let Some(item) = at_once {
+            if let Some((number, answer)) = done {
+                self.queue.complete(number, answer);
+            }
             return self.begin(py, worker, item);
         }
-        match py.detach(|| self.pull(worker)) {
+        let pulled = py.detach(|| {
+            if let Some((number, answer)) = done {
+                self.queue.complete_last(number, answer);
+            }
+            self.pull(worker)
+        });
+        match pulled {
             Pulled::Ready => match self.queue.next_call(Duration::ZERO) {
                 Some(item) => self.begin(py, worker, item),
                 None => items::nothing(py),
@@ -95,26 +108,25 @@ impl Inner {
             HostItem::Hook(_) | HostItem::Task(_) | HostItem::Closed => items::nothing(py),
         }
     }
+}
 
-    fn complete(&self, number: u64, value: &Bound<'_, PyAny>) {
-        let answer = match encode(value) {
-            Ok(payload) => HostAnswer::Done(Some(payload)),
-            Err(fault) => HostAnswer::Failed(HostFailure {
-                kind: Some(ErrorKind::NotEncodable),
-                ..HostFailure::new(fault.into_error("complete").message)
-            }),
-        };
-        self.queue.complete(CallNumber(number), answer);
+/// The answer with this value. A value that cannot be encoded fails the call.
+fn answer(value: &Bound<'_, PyAny>) -> HostAnswer {
+    match encode(value) {
+        Ok(payload) => HostAnswer::Done(Some(payload)),
+        Err(fault) => HostAnswer::Failed(HostFailure {
+            kind: Some(ErrorKind::NotEncodable),
+            ..HostFailure::new(fault.into_error("complete").message)
+        }),
     }
+}
 
-    fn fail(&self, number: u64, message: String, trace: Option<String>, kind: Option<&str>) {
-        let kind = kind.and_then(|name| {
-            let mut all = ErrorKind::ALL.iter().copied();
-            all.find(|kind| kind.name() == name)
-        });
-        let failure = HostFailure { message, trace, kind };
-        self.queue.complete(CallNumber(number), HostAnswer::Failed(failure));
-    }
+fn failure(message: String, trace: Option<String>, kind: Option<&str>) -> HostAnswer {
+    let kind = kind.and_then(|name| {
+        let mut all = ErrorKind::ALL.iter().copied();
+        all.find(|kind| kind.name() == name)
+    });
+    HostAnswer::Failed(HostFailure { message, trace, kind })
 }
 
 #[pymethods]
@@ -136,7 +148,7 @@ impl NativeHub {
         let held = inner.held.lock().remove(&worker);
         match held {
             Some(item) => inner.convert(py, item),
-            None => inner.next(py, worker),
+            None => inner.next(py, worker, None),
         }
     }
 
@@ -148,16 +160,12 @@ impl NativeHub {
         number: u64,
         value: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let inner = self.inner(py, "complete")?;
-        inner.complete(number, value);
-        inner.next(py, worker)
+        self.inner(py, "complete")?.next(py, worker, Some((CallNumber(number), answer(value))))
     }
 
     /// Completes a call without a value, then pulls.
     fn done_and_next<'py>(&self, py: Python<'py>, worker: Worker, number: u64) -> PyResult<Bound<'py, PyTuple>> {
-        let inner = self.inner(py, "complete")?;
-        inner.queue.complete(CallNumber(number), HostAnswer::Done(None));
-        inner.next(py, worker)
+        self.inner(py, "complete")?.next(py, worker, Some((CallNumber(number), HostAnswer::Done(None))))
     }
 
     /// Completes a call as failed, then pulls.
@@ -170,14 +178,12 @@ impl NativeHub {
         trace: Option<String>,
         kind: Option<&str>,
     ) -> PyResult<Bound<'py, PyTuple>> {
-        let inner = self.inner(py, "complete")?;
-        inner.fail(number, message, trace, kind);
-        inner.next(py, worker)
+        self.inner(py, "complete")?.next(py, worker, Some((CallNumber(number), failure(message, trace, kind))))
     }
 
     /// Completes a call with a value. A value that cannot be encoded fails the call.
     fn complete(&self, py: Python<'_>, number: u64, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.inner(py, "complete")?.complete(number, value);
+        self.inner(py, "complete")?.queue.complete(CallNumber(number), answer(value));
         Ok(())
     }
 
@@ -203,7 +209,7 @@ impl NativeHub {
         trace: Option<String>,
         kind: Option<&str>,
     ) -> PyResult<()> {
-        self.inner(py, "complete")?.fail(number, message, trace, kind);
+        self.inner(py, "complete")?.queue.complete(CallNumber(number), failure(message, trace, kind));
         Ok(())
     }
 

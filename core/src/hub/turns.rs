@@ -7,9 +7,9 @@
 //! call. Each of these saves waking a thread that would wake another: a call between two nodes takes four
 //! hand-overs instead of eight. The threads of the network never run a turn (A7).
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::hint;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -22,8 +22,9 @@ use super::driver::Driver;
 use super::inputs::DriverInput;
 use crate::time::Timestamp;
 
-/// How often the hub's own thread lets others run and looks again before it sleeps: less than waking it takes.
-const LOOKS_BEFORE_SLEEP: u32 = 4;
+/// How often the hub's own thread looks whether it has the duty again before it sleeps: a few microseconds, which is
+/// less than waking it takes.
+const LOOKS_BEFORE_SLEEP: u32 = 200;
 /// Nobody told the thread anything.
 const WAITING: u8 = 0;
 /// It shall look again at what it waits for.
@@ -123,7 +124,7 @@ impl Turns {
         let _ = self.own.set(Arc::clone(&own));
         *self.driver.lock() = Some(driver);
         while let Some(deadline) = self.turn(None, None) {
-            if self.is_input_here() {
+            if !self.inputs.is_empty() {
                 continue;
             }
             self.sleeps_until.store(deadline.0, Ordering::SeqCst);
@@ -141,22 +142,17 @@ impl Turns {
         }
     }
 
-    /// Whether an input comes before a sleep is worth it.
-    fn is_input_here(&self) -> bool {
-        for _ in 0..LOOKS_BEFORE_SLEEP {
-            if !self.inputs.is_empty() {
-                return true;
-            }
-            thread::yield_now();
-        }
-        !self.inputs.is_empty()
-    }
-
     /// Sleeps until this thread, the hub's own, has the duty.
     fn sleep(&self, own: &Place, mut deadline: Timestamp) {
+        let mut looks = 0;
         loop {
             if own.told.swap(WAITING, Ordering::Acquire) == ON_DUTY {
                 return;
+            }
+            if looks < LOOKS_BEFORE_SLEEP {
+                looks += 1;
+                hint::spin_loop();
+                continue;
             }
             if deadline == Timestamp::NEVER {
                 thread::park();
