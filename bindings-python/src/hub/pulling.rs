@@ -36,7 +36,8 @@ impl Inner {
     /// Completes the call before and gives the next item for `worker`. Detaches from the interpreter only when it has
     /// to wait: then the hub may run a turn here.
     fn next<'py>(&self, py: Python<'py>, worker: Worker, done: Option<Completion>) -> PyResult<Bound<'py, PyTuple>> {
-        let at_once = match self.pool.resume(worker) {
+        let may_pull = self.pool.resume(worker);
+        let at_once = match may_pull {
             true => self.queue.next_call(Duration::ZERO),
             false => None,
         };
@@ -47,8 +48,15 @@ impl Inner {
             return self.begin(py, worker, item);
         }
         let pulled = py.detach(|| {
-            if let Some((number, answer)) = done {
-                self.queue.complete_last(number, answer);
+            match done {
+                Some((number, answer)) if may_pull => {
+                    self.queue.complete_last(number, answer);
+                    if !self.queue.is_empty() {
+                        return Pulled::Ready;
+                    }
+                }
+                Some((number, answer)) => self.queue.complete(number, answer),
+                None => {}
             }
             self.pull(worker)
         });

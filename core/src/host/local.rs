@@ -238,7 +238,10 @@ impl Children {
                 return;
             };
             drop(slot);
-            self.complete_now(call.number, answer);
+            // Not the last: this thread has more to do before it pulls.
+            if let Some(answer) = answer {
+                self.services.queue.complete(call.number, answer);
+            }
             call = next;
         }
     }

@@ -292,6 +292,7 @@ impl Pool {
                     }
                     self.serve(item, worker);
                     if !self.has_place_after_call(worker) {
+                        self.queue.leave_to_others();
                         break;
                     }
                 }

@@ -193,9 +193,9 @@ impl HostQueue {
     /// another thread may be quicker to take it.
     #[must_use]
     pub fn await_call(&self, timeout: Duration) -> bool {
-        let mut select = Select::new();
-        select.recv(&self.0.calls);
-        select.ready_timeout(timeout).is_ok()
+        let until = Instant::now().checked_add(timeout);
+        let is_there = |_: &Waker| (!self.is_empty()).then_some(());
+        self.0.inputs.turns().stand_by(Role::Host, until, is_there).is_some()
     }
 
     /// Takes what is there, at most `max` items, without waiting: for a host with an event loop. Where there is less,
@@ -237,13 +237,21 @@ impl HostQueue {
         self.0.inputs.send(Input::HostDone(number, answer));
     }
 
-    /// Like [`Self::complete`], on a thread that asks for its next call afterwards. If nothing waits for the host, the
-    /// hub may use the thread for a turn at once, which takes as long as the hub has work.
+    /// Like [`Self::complete`], on a thread that asks for its next call right afterwards, or says that it does not by
+    /// [`Self::leave_to_others`]. If nothing waits for the host, the hub may use the thread for a turn at once, and
+    /// wakes no other thread for the first call that this turn brings.
     pub fn complete_last(&self, number: CallNumber, answer: HostAnswer) {
         let input = Input::HostDone(number, answer);
         match self.is_empty() {
-            true => self.0.inputs.run(input),
+            true => self.0.inputs.run(input, || !self.is_empty()),
             false => self.0.inputs.send(input),
+        }
+    }
+
+    /// Wakes another thread for what waits: this one asks for no call.
+    pub fn leave_to_others(&self) {
+        if !self.is_empty() {
+            self.0.inputs.turns().wake_hosts(1);
         }
     }
 

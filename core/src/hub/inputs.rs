@@ -122,9 +122,9 @@ impl Inputs {
         self.queue(DriverInput::Engine(input), weight);
     }
 
-    /// The same on a thread of the host that has nothing else to do: its turn may run here.
-    pub(crate) fn run(&self, input: Input) {
-        if let Err(input) = self.turns.try_run(DriverInput::Engine(input), Role::Host) {
+    /// The same on a thread of the host: turns may run here until it `has_call`.
+    pub(crate) fn run(&self, input: Input, has_call: impl Fn() -> bool) {
+        if let Err(input) = self.turns.try_run(DriverInput::Engine(input), Role::Host, has_call) {
             self.queue(input, Weight::Light);
         }
     }
@@ -155,7 +155,7 @@ impl Inputs {
         let weight = if is_message { Weight::Light } else { Weight::Any };
         let mut input = DriverInput::Command(id, command, sink);
         if is_message && is_waited_for {
-            match self.turns.try_run(input, Role::Caller) {
+            match self.turns.try_run(input, Role::Caller, || true) {
                 Ok(()) => return Ok(()),
                 Err(given_back) => input = given_back,
             }

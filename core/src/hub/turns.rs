@@ -25,6 +25,9 @@ use crate::time::Timestamp;
 /// How often the hub's own thread looks whether it has the duty again before it sleeps: a few microseconds, which is
 /// less than waking it takes.
 const LOOKS_BEFORE_SLEEP: u32 = 200;
+/// Most turns in a row on a thread that is not the hub's own.
+const MAX_TURNS_ELSEWHERE: usize = 8;
+
 /// Nobody told the thread anything.
 const WAITING: u8 = 0;
 /// It shall look again at what it waits for.
@@ -194,9 +197,17 @@ impl Turns {
         (!driver.has_ended()).then(|| driver.next_deadline())
     }
 
-    /// Runs one turn on a thread that is not the hub's own, and passes the duty on.
-    fn turn_elsewhere(&self, first: Option<DriverInput>, role: Role) {
-        let Some(deadline) = self.turn(first, Some(role)) else {
+    /// Runs turns on a thread that is not the hub's own as long as inputs wait and the thread has nothing else to do;
+    /// then passes the duty on.
+    fn turn_elsewhere(&self, mut first: Option<DriverInput>, role: Role, mut is_done: impl FnMut() -> bool) {
+        let mut due = None;
+        for _ in 0..MAX_TURNS_ELSEWHERE {
+            due = self.turn(first.take(), Some(role));
+            if due.is_none() || self.inputs.is_empty() || is_done() {
+                break;
+            }
+        }
+        let Some(deadline) = due else {
             // The end is the hub's own thread's.
             self.tell_own();
             return;
@@ -217,14 +228,19 @@ impl Turns {
     }
 
     /// Runs the turn of `input` here if the hub is at rest; else gives it back, to be queued. `role` is what the
-    /// thread waits for next.
-    pub(crate) fn try_run(&self, input: DriverInput, role: Role) -> Result<(), DriverInput> {
+    /// thread waits for next, `is_done` whether it needs to wait no more.
+    pub(crate) fn try_run(
+        &self,
+        input: DriverInput,
+        role: Role,
+        is_done: impl Fn() -> bool,
+    ) -> Result<(), DriverInput> {
         if !self.try_take() {
             return Err(input);
         }
         let is_at_rest = |driver: &Driver| driver.is_at_rest_for(&input);
         if self.inputs.is_empty() && self.driver.lock().as_ref().is_some_and(is_at_rest) {
-            self.turn_elsewhere(Some(input), role);
+            self.turn_elsewhere(Some(input), role, is_done);
             return Ok(());
         }
         self.is_taken.store(false, Ordering::SeqCst);
@@ -290,11 +306,14 @@ impl Turns {
                     None => thread::park(),
                 }
             }
-            match (self.leave(role, &place), &taken) {
-                (ON_DUTY, None) => self.turn_elsewhere(None, role),
-                (ON_DUTY, Some(_)) => self.tell_own(),
+            match (self.leave(role, &place), taken.is_some()) {
+                (ON_DUTY, true) => self.tell_own(),
+                (ON_DUTY, false) => self.turn_elsewhere(None, role, || {
+                    taken = take(&waker);
+                    taken.is_some()
+                }),
                 // It was woken for one call and took one, which may be another.
-                (WOKEN, Some(_)) => self.wake_hosts(1),
+                (WOKEN, true) => self.wake_hosts(1),
                 _ => {}
             }
             let taken = taken.or_else(|| take(&waker));

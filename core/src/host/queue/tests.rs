@@ -193,3 +193,17 @@ fn queue_is_closed_then_a_batch_ends_with_it() {
     assert!(matches!(queue.next_batch(8, || {}).as_slice(), [HostItem::Call(_), HostItem::Closed]));
     assert!(matches!(queue.next_batch(8, || {}).as_slice(), [HostItem::Closed]));
 }
+
+#[test]
+fn thread_completes_and_asks_for_no_more_then_another_one_gets_what_waits() {
+    let (queue, _inputs) = queue();
+    let puller = queue.clone();
+    let thread = thread::spawn(move || puller.next_call(PATIENCE));
+    // As a turn on a thread of the host leaves it: queued, and nobody woken.
+    queue.queue_call(call(1, message()));
+    while !thread.is_finished() {
+        queue.leave_to_others();
+        thread::yield_now();
+    }
+    assert_eq!(number(thread.join().unwrap()), 1);
+}
