@@ -275,8 +275,11 @@ def test_fork_inside_with_then_the_child_leaves_it_silently():
     assert (code, output) == (0, "0 1\n")
 
 
-def test_hub_started_after_a_fork_then_it_works():
-    code, output, _ = script("""
+@pytest.mark.parametrize(
+    "before", ["pass", "with make(): pass"], ids=["no hub", "a hub that was stopped"]
+)
+def test_hub_started_after_a_fork_then_it_works_in_both(before):
+    body = """
         pid = os.fork()
         with make() as hub:
             hub.start_child("mine", "counter").result(5)
@@ -285,22 +288,8 @@ def test_hub_started_after_a_fork_then_it_works():
         if pid:
             _, status = os.waitpid(pid, 0)
             print(os.waitstatus_to_exitcode(status))
-    """)
-    assert (code, output) == (0, "1\n1\n0\n")
-
-
-def test_hub_stopped_before_a_fork_then_another_works_in_both():
-    code, output, _ = script("""
-        with make(): pass
-        pid = os.fork()
-        with make() as hub:
-            hub.start_child("mine", "counter").result(5)
-            # One write: both processes share the pipe.
-            os.write(1, f"{hub.call('mine', 1)}\\n".encode())
-        if pid:
-            _, status = os.waitpid(pid, 0)
-            print(os.waitstatus_to_exitcode(status))
-    """)
+    """
+    code, output, _ = script(f"{before}\n{textwrap.dedent(body)}")
     assert (code, output) == (0, "1\n1\n0\n")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from process_hub._base import BaseHub, Spec, make_spec
+from process_hub._base import BaseHub, Spec
 from process_hub._child import Child, Kind
 from process_hub._durations import Duration, to_ms
 from process_hub._loops import Loop
@@ -99,21 +99,21 @@ class AsyncHub(BaseHub):
         if_exists: Literal["error", "return"] = "error",
     ) -> asyncio.Future[Started]:
         """Start one child; done means callable from here, now."""
-        options = {
-            "args": args,
-            "metadata": metadata,
-            "restart": restart,
-            "on_error": on_error,
-            "require": require,
-            "shutdown": shutdown,
-        }
 
         def begin() -> int | NativeStartResult:
-            specs = self._specs([make_spec(spec, kind, options)])
-            given = self._start_options(
-                timeout, check_existing, if_exists, "continue", None
+            return self._begin_start_child(
+                spec,
+                kind,
+                timeout,
+                check_existing,
+                if_exists,
+                args=args,
+                metadata=metadata,
+                restart=restart,
+                on_error=on_error,
+                require=require,
+                shutdown=shutdown,
             )
-            return self._started("start_child").start_children(specs, *given)
 
         return self._future(begin, one_started)
 
@@ -130,11 +130,9 @@ class AsyncHub(BaseHub):
         """Start children; one that fails refuses none of the others."""
 
         def begin() -> int | NativeStartResult:
-            native = self._started("start_children")
-            given = self._start_options(
-                timeout, check_existing, if_exists, on_failure, metadata
+            return self._begin_start_children(
+                specs, timeout, check_existing, if_exists, on_failure, metadata
             )
-            return native.start_children(self._specs(specs), *given)
 
         return self._future(begin, StartResult)
 
@@ -142,23 +140,17 @@ class AsyncHub(BaseHub):
         self, child_id: str, *, timeout: Duration = 10.0
     ) -> asyncio.Future[Stopped]:
         """Stop one child everywhere; done when its instances have ended."""
-
-        def begin() -> int:
-            native = self._started("stop_child")
-            return native.stop_children([child_id], to_ms(timeout, "timeout"))
-
-        return self._future(begin, one_stopped)
+        return self._future(
+            lambda: self._begin_stop("stop_child", [child_id], timeout), one_stopped
+        )
 
     def stop_children(
         self, child_ids: Sequence[str], *, timeout: Duration = 10.0
     ) -> asyncio.Future[StopResult]:
         """Stop children everywhere."""
-
-        def begin() -> int:
-            native = self._started("stop_children")
-            return native.stop_children(list(child_ids), to_ms(timeout, "timeout"))
-
-        return self._future(begin, stop_result)
+        return self._future(
+            lambda: self._begin_stop("stop_children", child_ids, timeout), stop_result
+        )
 
     def call(
         self,
@@ -177,9 +169,7 @@ class AsyncHub(BaseHub):
 
         def begin() -> int:
             native = self._started("call")
-            encoded = message
-            if self._kinds.codecs:
-                encoded = self._encode_message(child_id, message)
+            encoded = self._message(child_id, message)
             ms = to_ms(timeout, "timeout")
             return native.begin_call(child_id, encoded, ms, node, self._chain())
 
@@ -198,9 +188,7 @@ class AsyncHub(BaseHub):
 
         def begin() -> int:
             native = self._started("send")
-            encoded = message
-            if self._kinds.codecs:
-                encoded = self._encode_message(child_id, message)
+            encoded = self._message(child_id, message)
             ms = to_ms(timeout, "timeout")
             return native.begin_send(child_id, encoded, ms, node, all, self._chain())
 

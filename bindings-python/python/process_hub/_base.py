@@ -19,7 +19,7 @@ from process_hub._host import Host, handler_table
 from process_hub._kinds import Kinds, has_handover
 from process_hub._lifecycle import process
 from process_hub._loops import Loop
-from process_hub._native import NativeHub, Row, generation
+from process_hub._native import NativeHub, NativeStartResult, Row, generation
 from process_hub._node import Node
 from process_hub._results import DrainReport, drain_report
 from process_hub._spec import ChildSpec
@@ -206,9 +206,8 @@ class BaseHub:
 
     def _stop_native(self, timeout: Duration | None) -> DrainReport:
         native = self._started("stop", even_closed=True)
-        ms = None if timeout is None else to_ms(timeout, "timeout")
         try:
-            return drain_report(native.stop(ms))
+            return drain_report(native.stop(_optional_ms(timeout)))
         finally:
             if not native.is_alive():
                 self._ended(native)
@@ -398,24 +397,59 @@ class BaseHub:
         options = {**vars(spec), "args": arguments}
         return ChildSpec(**options)
 
-    def _encode_message(self, child_id: str, message: Any) -> Any:
+    def _message(self, child_id: str, message: Any) -> Any:
+        """Return the message, written for the kind of the child."""
+        if not self._kinds.codecs:
+            return message
         row = self.child_lookup(child_id)
         return self._kinds.encode_for(None if row is None else row.kind, message)
 
     def _chain(self) -> Sequence[str] | None:
         return chain_of(self._host)
 
-    @staticmethod
-    def _start_options(
+    # --- operations that are begun here and awaited there ----------------------
+
+    def _begin_start_child(
+        self,
+        spec: Spec | str,
+        kind: str | None,
+        timeout: Duration | None,
+        check_existing: bool,
+        if_exists: str,
+        **options: Any,
+    ) -> int | NativeStartResult:
+        specs = self._specs([make_spec(spec, kind, options)])
+        native = self._started("start_child")
+        ms = _optional_ms(timeout)
+        return native.start_children(
+            specs, ms, check_existing, if_exists, "continue", None
+        )
+
+    def _begin_start_children(
+        self,
+        specs: Sequence[Spec],
         timeout: Duration | None,
         check_existing: bool,
         if_exists: str,
         on_failure: str,
         metadata: Mapping[str, Any] | None,
-    ) -> tuple[int | None, bool, str, str, dict[str, Any] | None]:
-        ms = None if timeout is None else to_ms(timeout, "timeout")
+    ) -> int | NativeStartResult:
+        native = self._started("start_children")
+        ms = _optional_ms(timeout)
         keys = None if metadata is None else dict(metadata)
-        return (ms, check_existing, if_exists, on_failure, keys)
+        return native.start_children(
+            self._specs(specs), ms, check_existing, if_exists, on_failure, keys
+        )
+
+    def _begin_stop(
+        self, operation: str, child_ids: Sequence[str], timeout: Duration
+    ) -> int:
+        native = self._started(operation)
+        return native.stop_children(list(child_ids), to_ms(timeout, "timeout"))
+
+
+def _optional_ms(timeout: Duration | None) -> int | None:
+    return None if timeout is None else to_ms(timeout, "timeout")
 
 
 def make_spec(spec: Spec | str, kind: str | None, options: dict[str, Any]) -> Spec:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from process_hub._base import BaseHub, Spec, make_spec
+from process_hub._base import BaseHub, Spec
 from process_hub._child import Child, Kind
 from process_hub._current import Waiting, current
 from process_hub._durations import Duration, to_ms
@@ -96,20 +96,20 @@ class Hub(BaseHub):
         if_exists: Literal["error", "return"] = "error",
     ) -> HubFuture[Started]:
         """Start one child; done means callable from here, now."""
-        options = {
-            "args": args,
-            "metadata": metadata,
-            "restart": restart,
-            "on_error": on_error,
-            "require": require,
-            "shutdown": shutdown,
-        }
-        specs = self._specs([make_spec(spec, kind, options)])
-        native = self._started("start_child")
-        given = self._start_options(
-            timeout, check_existing, if_exists, "continue", None
+        request = self._begin_start_child(
+            spec,
+            kind,
+            timeout,
+            check_existing,
+            if_exists,
+            args=args,
+            metadata=metadata,
+            restart=restart,
+            on_error=on_error,
+            require=require,
+            shutdown=shutdown,
         )
-        return self._future(native.start_children(specs, *given), one_started)
+        return self._future(request, one_started)
 
     def start_children(
         self,
@@ -122,27 +122,23 @@ class Hub(BaseHub):
         metadata: Mapping[str, Any] | None = None,
     ) -> HubFuture[StartResult]:
         """Start children; one that fails refuses none of the others."""
-        native = self._started("start_children")
-        given = self._start_options(
-            timeout, check_existing, if_exists, on_failure, metadata
+        request = self._begin_start_children(
+            specs, timeout, check_existing, if_exists, on_failure, metadata
         )
-        request = native.start_children(self._specs(specs), *given)
         return self._future(request, StartResult)
 
     def stop_child(
         self, child_id: str, *, timeout: Duration = 10.0
     ) -> HubFuture[Stopped]:
         """Stop one child everywhere; done when its instances have ended."""
-        native = self._started("stop_child")
-        request = native.stop_children([child_id], to_ms(timeout, "timeout"))
+        request = self._begin_stop("stop_child", [child_id], timeout)
         return self._future(request, one_stopped)
 
     def stop_children(
         self, child_ids: Sequence[str], *, timeout: Duration = 10.0
     ) -> HubFuture[StopResult]:
         """Stop children everywhere."""
-        native = self._started("stop_children")
-        request = native.stop_children(list(child_ids), to_ms(timeout, "timeout"))
+        request = self._begin_stop("stop_children", child_ids, timeout)
         return self._future(request, stop_result)
 
     def call(
@@ -161,15 +157,13 @@ class Hub(BaseHub):
         """
         native = self._started("call")
         ms = to_ms(timeout, "timeout")
-        has_codecs = bool(self._kinds.codecs)
-        if has_codecs:
-            message = self._encode_message(child_id, message)
+        message = self._message(child_id, message)
         if current.get() is None:
             reply = native.call(child_id, message, ms, node, None)
         else:
             with Waiting():
                 reply = native.call(child_id, message, ms, node, self._chain())
-        return self._kinds.decode(reply) if has_codecs else reply
+        return self._kinds.decode(reply)
 
     def send(
         self,
@@ -182,8 +176,7 @@ class Hub(BaseHub):
     ) -> None:
         """Send a message without waiting for a reply; to `all` instances if asked."""
         native = self._started("send")
-        if self._kinds.codecs:
-            message = self._encode_message(child_id, message)
+        message = self._message(child_id, message)
         ms = to_ms(timeout, "timeout")
         native.send(child_id, message, ms, node, all, self._chain())
 
