@@ -3,6 +3,8 @@
 import concurrent.futures
 import ctypes
 import logging
+import subprocess
+import sys
 import threading
 
 import process_hub as ph
@@ -249,17 +251,39 @@ def test_logs_of_the_core_then_in_logging(cluster, caplog):
     assert record.levelno == logging.INFO
 
 
-def test_one_call_waits_for_a_held_gil_then_host_unresponsive_tells_how_long(cluster):
-    asking = cluster("asking", kinds={})
+SENDER = """
+import sys, time
+import process_hub as ph
+
+hub_id, seed = sys.argv[1:]
+options = {"profile": "fast", "migration": ph.HotSwap(handover=True)}
+with ph.Hub(hub_id, name="asking", seeds=[seed], **options) as hub:
+    while hub.child_lookup("c") is None:  # until the registry has come over
+        time.sleep(0.01)
+    for _ in sys.stdin:
+        for _ in range(10):
+            hub.send("c", 1)
+            time.sleep(0.05)
+"""
+
+
+def test_one_call_waits_for_a_held_gil_then_host_unresponsive_tells_how_long(
+    cluster, hub_id
+):
     held = cluster("held")
     told = []
     held.on("host_unresponsive", told.append)
-    asking.start_child("c", "counter").result(5)
-    for _ in range(3):
-        asking.send("c", 1)
-        # A PyDLL keeps the GIL while it calls: the message comes, and waits.
-        ctypes.PyDLL(None).usleep(1_500_000)
-    eventually(lambda: told, "the hook")
+    held.start_child("c", "counter").result(5)
+    # Another process, because here nobody can send while the GIL is held.
+    command = [sys.executable, "-c", SENDER, hub_id, held.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as asking:
+        eventually(lambda: held.nodes() == ["asking"], "the other process joins", 20)
+        asking.stdin.write("send\n")
+        asking.stdin.flush()
+        # A PyDLL keeps the GIL while it calls: the messages come, and wait.
+        ctypes.PyDLL(None).usleep(3_000_000)
+        eventually(lambda: told, "the hook")
+        assert held.nodes() == ["asking"]
+    assert asking.returncode == 0
     assert told[0]["blocked_ms"] >= 1000
-    assert held.nodes() == ["asking"]
-    assert asking.call("c", "get") == 3
+    assert held.call("c", "get") == 10
