@@ -197,7 +197,6 @@ pub(crate) fn drain_and_stop(mix: &Mix) {
         ("where", json!({"child_id": "late"})),
         ("drain", json!({})),
         ("sync", json!({})),
-        ("subscribe", json!({"hook": "state_lost"})),
     ];
     for (command, arguments) in commands {
         let error = drained.request(command, arguments).expect_err(command);
