@@ -1,8 +1,12 @@
-/* The vectors that every language loads: configurations to accept and refuse, and the table of errors. Run from the root of
- * the repository. */
+/* The vectors that every language loads: configurations to accept and refuse, the table of errors, where children belong,
+ * and what anybody may send to a port. Run from the root of the repository. */
 #include "check.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
 #include <jansson.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 static json_t *load(const char *path) {
     json_error_t error;
@@ -60,9 +64,135 @@ static void errors(void) {
     json_decref(vectors);
 }
 
+static json_t *answer_of(ph_future **future) {
+    ph_value value = wait_for(future);
+    json_t *document = json_loads(value.data, JSON_DECODE_ANY, NULL);
+    CHECK(document != NULL);
+    ph_value_free(&value);
+    return document;
+}
+
+/* A hub whose members would be the nodes of a vector: what does not stay with it goes where the vector says. */
+static void check_placement(json_t *vector) {
+    const char *kind = json_string_value(json_object_get(vector, "kind"));
+    ph_child_callbacks callbacks = counter_callbacks();
+    ph_hub *hub = new_hub("hub of the test", NULL, NULL);
+    json_t *specs = json_array(), *joins = json_array(), *row, *owners, *expected = json_object_get(vector, "expected");
+    json_t *result, *moves;
+    char *text;
+    const char *id;
+    size_t index, owned = 0;
+    ph_future *future = NULL;
+    CHECK_OK(ph_hub_register_kind(hub, kind, &callbacks, NULL, NULL, &error));
+    CHECK_OK(ph_hub_start(hub, &error));
+    json_object_foreach(expected, id, owners) {
+        json_array_append_new(specs, json_pack("{ssss}", "id", id, "kind", kind));
+        owned += json_array_size(owners);
+    }
+    text = json_dumps(specs, 0);
+    CHECK_OK(ph_hub_start_children(hub, text, NULL, &future, &error));
+    free(text);
+    result = answer_of(&future);
+    CHECK(json_array_size(json_object_get(result, "errors")) == 0);
+    json_decref(result);
+    json_array_foreach(json_object_get(vector, "nodes"), index, row) {
+        double weight = json_number_value(json_object_get(row, "weight")) / 1000;
+        json_array_append_new(joins, json_pack("{sOsOsf}", "name", json_object_get(row, "name"), "kinds",
+                                               json_object_get(row, "kinds"), "weight", weight));
+    }
+    row = json_pack("{sO}", "join", joins);
+    text = json_dumps(row, 0);
+    CHECK_OK(ph_hub_plan(hub, text, &future, &error));
+    free(text);
+    json_decref(row);
+    result = answer_of(&future);
+    moves = json_object_get(result, "moves");
+    CHECK(json_array_size(moves) > 0 || owned == 0);
+    json_array_foreach(moves, index, row) {
+        owners = json_object_get(expected, json_string_value(json_object_get(row, "id")));
+        CHECK(json_equal(json_object_get(row, "to"), json_array_get(owners, 0)));
+    }
+    json_decref(result), json_decref(specs), json_decref(joins);
+    end_hub(&hub);
+}
+
+static void placement(void) {
+    json_t *vectors = load("tests/vectors/placement.json"), *vector;
+    size_t index, checked = 0;
+    json_array_foreach(json_object_get(vectors, "vectors"), index, vector) {
+        /* The plan of a hub has one instance per child and no labels. */
+        int is_plain = json_integer_value(json_object_get(vector, "factor")) == 1;
+        if (is_plain && json_object_size(json_object_get(vector, "require")) == 0) {
+            check_placement(vector);
+            checked++;
+        }
+    }
+    CHECK(checked > 5);
+    json_decref(vectors);
+}
+
+static size_t from_hex(const char *hex, unsigned char *bytes, size_t size) {
+    size_t length = strlen(hex) / 2, index;
+    unsigned value;
+    CHECK(length <= size);
+    for (index = 0; index < length; index++) {
+        CHECK(sscanf(hex + 2 * index, "%2x", &value) == 1);
+        bytes[index] = (unsigned char)value;
+    }
+    return length;
+}
+
+/* Sends bytes to the hub's port and reads until `enough` came or the connection ends; says how much came. */
+static size_t exchange(ph_hub *hub, const unsigned char *bytes, size_t length, unsigned char *answer, size_t enough) {
+    struct sockaddr_in address = {0};
+    struct timeval patience = {15 * slowness(), 0};
+    char host[64];
+    int port, peer = socket(AF_INET, SOCK_STREAM, 0);
+    size_t got = 0;
+    ssize_t part = 1;
+    CHECK(sscanf(ph_hub_address(hub), "%63[^:]:%d", host, &port) == 2);
+    address.sin_family = AF_INET;
+    address.sin_port = htons((uint16_t)port);
+    CHECK(inet_pton(AF_INET, host, &address.sin_addr) == 1);
+    CHECK(setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+    CHECK(connect(peer, (struct sockaddr *)&address, sizeof address) == 0);
+    CHECK(send(peer, bytes, length, MSG_NOSIGNAL) == (ssize_t)length);
+    while (got < enough && (part = recv(peer, answer + got, enough - got, 0)) > 0) {
+        got += (size_t)part;
+    }
+    /* A reset is an end, too: bytes of ours were left unread. */
+    CHECK(part >= 0 || errno == ECONNRESET);
+    close(peer);
+    return got;
+}
+
+static void frames(void) {
+    json_t *vectors = load("tests/vectors/frames.json"), *row;
+    unsigned char begin[64], bytes[2048], answer[2048];
+    size_t reply = from_hex(json_string_value(json_object_get(vectors, "reply")), begin, sizeof begin), index;
+    ph_hub *hub = counter_hub("port", NULL, NULL);
+    json_array_foreach(json_object_get(vectors, "cases"), index, row) {
+        size_t length = from_hex(json_string_value(json_object_get(row, "bytes")), bytes, sizeof bytes), got;
+        if (strcmp(json_string_value(json_object_get(row, "then")), "answers") == 0) {
+            got = exchange(hub, bytes, length, answer, reply);
+            CHECK(got == reply && memcmp(answer, begin, reply) == 0);
+        } else {
+            got = exchange(hub, bytes, length, answer, sizeof answer);
+            CHECK(got == 0 || (got >= 8 && memcmp(answer, begin, 8) == 0));
+        }
+    }
+    CHECK(index > 10);
+    start_child(hub, "c", "counter");
+    check_call(hub, "c", "null", "1");
+    end_hub(&hub);
+    json_decref(vectors);
+}
+
 static const test_case CASES[] = {
     {"configurations", configurations, 0, 20, ""},
     {"errors", errors, 0, 20, ""},
+    {"placement", placement, 0, 60, ""},
+    {"frames", frames, 0, 60, ""},
 };
 
 MAIN(CASES)

@@ -66,7 +66,12 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// The cargo that runs us.
 pub(crate) fn cargo() -> Command {
-    let mut command = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    builder(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// A program that runs cargo in turn.
+pub(crate) fn builder(program: impl AsRef<OsStr>) -> Command {
+    let mut command = command(program);
     // What the cargo that runs us set for us alone: build scripts that watch these would run again.
     for (name, _) in std::env::vars_os() {
         let is_ours = ["CARGO_PKG_", "CARGO_MANIFEST_"].map(|ours| name.to_string_lossy().starts_with(ours));

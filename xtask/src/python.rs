@@ -117,7 +117,7 @@ pub(crate) fn build_wheel() -> Outcome<PathBuf> {
     for old in wheels_in(&folder)? {
         io(old.display(), std::fs::remove_file(&old))?;
     }
-    let mut command = process::command(maturin);
+    let mut command = process::builder(maturin);
     command.args(["build", "--release", "--strip"]);
     command.args(["--manifest-path", "bindings-python/Cargo.toml", "--out"]);
     process::run_aside(command.arg(&folder))?;

@@ -26,6 +26,7 @@ from process_hub._spec import ChildSpec
 from process_hub.errors import (
     ClosedError,
     InvalidArgumentError,
+    InvalidConfigError,
     NotStartedError,
     WouldDeadlockError,
 )
@@ -142,6 +143,9 @@ class BaseHub:
         node: Node | None,
         hooks: Mapping[str, Any] | None,
     ) -> Any:
+        if not isinstance(config, Mapping):
+            message = f"$: must be a mapping, not {config!r}"
+            raise InvalidConfigError(message, operation="start")
         hub = cls.__new__(cls)
         document = dict(config)
         if node is None:

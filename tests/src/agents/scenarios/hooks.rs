@@ -20,7 +20,6 @@ const HOOKS: &[&str] = &[
     "handover_confirmed",
     "priority_state_updated",
     "partition_changed",
-    "child_data_alter",
 ];
 
 /// A node joins, a child starts, moves and stops, and the node leaves: told on every node, with the exact payloads.

@@ -43,7 +43,6 @@ pub(crate) fn bad_commands(mix: &Mix) {
             ("metadata_query", on(json!({"key": 7}))),
             ("call", on(json!({"message": 7}))),
             ("call", on(json!({"child_id": "x", "timeout_ms": -1}))),
-            ("call", on(json!({"child_id": "x", "payload": {"content_type": "a/b", "base64": "?"}}))),
             ("call", on(json!({"child_id": "x", "payload": {}}))),
             ("send", on(json!({"child_id": "x", "node": "a", "all": true}))),
             ("subscribe", on(json!({"hook": "no_such_hook"}))),
