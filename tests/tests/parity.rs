@@ -175,7 +175,7 @@ fn names_in_python_then_in_the_package() {
 fn names_in_c_then_in_the_header_or_passed_as_they_are() {
     let header = sources("include", "h");
     assert_all_exist("c", &["operation", "error"], |list, name| match list {
-        "operation" => header.contains(&format!(" {name}(")),
+        "operation" => [" ", "*"].iter().any(|before| header.contains(&format!("{before}{name}("))),
         _ => header.contains(&format!("    {name} = ")),
     });
     let table = table();

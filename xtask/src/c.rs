@@ -103,6 +103,14 @@ pub(crate) fn build_agent(prefix: &Path, program: &Path) -> Outcome {
     compiler.link(&sources("tests/agents/c")?, program)
 }
 
+/// Builds the worker of the bench on the installed library.
+pub(crate) fn bench_worker() -> Outcome<PathBuf> {
+    require_compilers()?;
+    install_into(&prefix())?;
+    let compiler = Compiler::new(Linked::Installed(prefix()), "c-bench")?;
+    compiler.compile(&process::root().join("examples/c/bench_worker.c"), "bench_worker")
+}
+
 /// The name of a source without its extension.
 fn stem(source: &Path) -> String {
     source.file_stem().unwrap_or_default().to_string_lossy().into_owned()

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::c;
 use crate::node::{self, Project};
 use crate::process::{self, Failure, Outcome};
 use crate::python::{self, Environment};
@@ -48,12 +49,13 @@ pub(crate) fn pack(args: &[String]) -> Outcome {
 }
 
 /// `bench ARGS…`: the workloads, with a Python that has the wheel in `PROCESS_HUB_PYTHON`, and the worker of a project
-/// that has the npm package in `PROCESS_HUB_NODE`.
+/// that has the npm package in `PROCESS_HUB_NODE`, and a program on the C library in `PROCESS_HUB_C`.
 pub(crate) fn bench(args: &[String]) -> Outcome {
     let environment = Environment::fresh("bench-venv")?;
     environment.install_wheel()?;
     let python = environment.program("python");
     let worker = Project::fresh("bench-node")?.add("examples/node/bench_worker.mjs")?;
     let mut command = process::tests_command("bench", args);
-    process::run(command.env("PROCESS_HUB_PYTHON", python).env("PROCESS_HUB_NODE", worker))
+    command.env("PROCESS_HUB_PYTHON", python).env("PROCESS_HUB_NODE", worker).env("PROCESS_HUB_C", c::bench_worker()?);
+    process::run(&mut command)
 }

@@ -13,11 +13,13 @@ pub enum Language {
     Python,
     /// Node.js.
     Node,
+    /// C.
+    C,
 }
 
 impl Language {
     /// All, in the order of the table.
-    pub const ALL: [Self; 3] = [Self::Rust, Self::Python, Self::Node];
+    pub const ALL: [Self; 4] = [Self::Rust, Self::Python, Self::Node, Self::C];
 
     /// The name in `--only`.
     #[must_use]
@@ -26,6 +28,7 @@ impl Language {
             Self::Rust => "rust",
             Self::Python => "python",
             Self::Node => "node",
+            Self::C => "c",
         }
     }
 }
@@ -36,6 +39,7 @@ impl fmt::Display for Language {
             Self::Rust => "Rust",
             Self::Python => "Python",
             Self::Node => "Node",
+            Self::C => "C",
         })
     }
 }
@@ -165,7 +169,7 @@ impl Workload {
         let per_language = |rust, python| match setting.language {
             Language::Rust => rust,
             Language::Python => python,
-            Language::Node => None,
+            Language::Node | Language::C => None,
         };
         match (self, setting.processes, setting.children) {
             (Self::Start, 3, 10_000) => per_language(Some(25.0), Some(60.0)),

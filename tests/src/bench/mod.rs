@@ -1,8 +1,8 @@
 //! The benchmark: workloads on processes of their own, and their figures beside their aims.
 //!
-//! Every node is an operating system process that obeys one JSON line at a time ([`worker`] in Rust,
-//! `examples/python/bench_worker.py` in Python, `examples/node/bench_worker.mjs` in Node). The bench itself runs no hub; it starts the processes, gives
-//! orders, takes the time, and kills what it started.
+//! Every node is an operating system process that obeys one JSON line at a time ([`worker`] in Rust, `bench_worker` in
+//! examples/python, examples/node and examples/c). The bench itself runs no hub; it starts the processes, gives orders,
+//! takes the time, and kills what it started.
 
 #![allow(
     clippy::disallowed_methods,

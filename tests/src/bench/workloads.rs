@@ -106,7 +106,7 @@ impl Plan {
             figures.add(Workload::Lookup, setting, answer.number("ns")?);
         }
         let rounds = match setting.language {
-            Language::Rust | Language::Node => 10_000,
+            Language::Rust | Language::Node | Language::C => 10_000,
             Language::Python => 3_000,
         };
         let call =

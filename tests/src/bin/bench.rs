@@ -83,6 +83,9 @@ fn programs() -> Result<Programs, String> {
     if let Some(worker) = std::env::var_os("PROCESS_HUB_NODE") {
         commands.insert(Language::Node, vec!["node".into(), "--expose-gc".into(), worker.into()]);
     }
+    if let Some(worker) = std::env::var_os("PROCESS_HUB_C") {
+        commands.insert(Language::C, vec![worker.into()]);
+    }
     Ok(Programs { commands, scratch })
 }
 
