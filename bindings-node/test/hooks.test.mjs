@@ -66,6 +66,14 @@ test('payloads then in the manner of the language', async (t) => {
   });
 });
 
+test('hub stopped then its observers are told before it is closed', async () => {
+  const hub = await ph.Hub.start({ hubId: 'ends', profile: 'fast' });
+  const told = [];
+  hub.on('hubShutdown', ({ reason }) => told.push(reason));
+  await hub.stop();
+  assert.deepEqual(told, ['stopped']);
+});
+
 test('unknown hook or a handler that is none then invalid argument', async (t) => {
   const hub = await start(t);
   assert.throws(() => hub.on('state_lost', () => {}), { kind: 'invalid_argument', message: /stateLost/ });

@@ -212,11 +212,13 @@ impl HostQueue {
                 self.try_next()
             });
             let Some(item) = next else { break };
-            let is_last = matches!(item, HostItem::Closed);
-            items.push(item);
-            if is_last {
+            if matches!(item, HostItem::Closed) {
+                // Nothing is pulled behind it, so what the hub told at its end goes before it.
+                items.extend(self.0.hooks.try_iter());
+                items.push(item);
                 break;
             }
+            items.push(item);
         }
         self.0.held.store(items.len(), Ordering::Relaxed);
         items

@@ -186,6 +186,19 @@ fn host_takes_a_batch_then_it_waits_until_the_next_is_taken() {
 }
 
 #[test]
+fn hook_of_the_end_is_fired_then_it_comes_before_the_queue_is_closed() {
+    let (queue, _inputs) = queue();
+    // Every so often a hook is served first; the first turn is such a one.
+    queue.push_hook(hook());
+    assert_eq!(queue.next_batch(8, || {}).len(), 1);
+    queue.push_call(call(1, message()));
+    queue.push_hook(hook());
+    queue.close();
+    let items = queue.next_batch(8, || {});
+    assert!(matches!(items.as_slice(), [HostItem::Call(_), HostItem::Hook(_), HostItem::Closed]), "{items:?}");
+}
+
+#[test]
 fn queue_is_closed_then_a_batch_ends_with_it() {
     let (queue, _inputs) = queue();
     queue.push_call(call(1, message()));
