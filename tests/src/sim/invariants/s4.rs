@@ -41,11 +41,19 @@ fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reas
             ghost.is_hot(hub) && run.epoch.0 < epoch && !(child.kind.has_state() && ghost.hands_over(hub));
         // Hot: the source of a move may crash and start again before the target, which is not the child yet, is gone.
         let is_unused_target = ghost.is_hot(hub) && run.reason == StartReason::Migration && !run.was_listed;
+        // After a split its loser runs on until it has shown its state; who took over was looked at when it did.
+        let took_over = |other: &Run| {
+            other.process != run.process
+                && other.reason != StartReason::Migration
+                && other.begun > run.begun
+                && other.epoch > run.epoch
+        };
         let is_wrong = if run.process == process {
             !may_be_retained
         } else {
             let is_hot = is_hot_move || is_frozen_old || is_unused_target;
-            !is_hot && are_long_together(ghost, hub, process, run.process)
+            let is_settled = !is_hot && !child.runs.iter().any(took_over);
+            is_settled && are_long_together(ghost, hub, process, run.process)
         };
         if is_wrong {
             return broken(
