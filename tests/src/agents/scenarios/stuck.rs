@@ -71,7 +71,10 @@ pub(crate) fn stuck_host(mix: &Mix) {
         assert_eq!(call.wait_within(patience).map(|who| who["node"].clone()), Ok(json!(member.name())));
     }
     for block in blocks {
-        assert_eq!(block.wait_within(patience), Ok(json!("ok")));
+        // A `handle` of 60 s counts as a crash (R5): which of the two comes first is chance.
+        let reply = block.wait_within(patience);
+        let is_given_up = mix.is_long && reply.as_ref().is_err_and(|error| error.kind() == "host_timeout");
+        assert!(is_given_up || reply == Ok(json!("ok")), "{reply:?}");
     }
     for member in stuck.iter().filter(|member| member.agent.language.has_one_host_thread()) {
         // Told each time the wait has doubled, and at its end.
