@@ -152,10 +152,13 @@ typedef struct counter {
 
 static inline ph_status counter_start(void *user_data, ph_context *context, ph_value args, void **child, ph_reply *reply) {
     counter *made = (counter *)calloc(1, sizeof *made);
+    char text[16] = "";
     (void)user_data, (void)context, (void)reply;
     *child = made;
-    if (args.len > 0 && args.data[0] >= '0' && args.data[0] <= '9') {
-        made->count = atoi(args.data);
+    /* Bytes do not end with a NUL. */
+    if (args.len > 0 && args.len < sizeof text && args.data[0] >= '0' && args.data[0] <= '9') {
+        memcpy(text, args.data, args.len);
+        made->count = atoi(text);
     }
     return PH_OK;
 }

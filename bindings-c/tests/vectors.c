@@ -1,5 +1,5 @@
 /* The vectors that every language loads: configurations to accept and refuse, the table of errors, where children belong,
- * and what anybody may send to a port. Run from the root of the repository. */
+ * what anybody may send to a port, and the shapes of results. Run from the root of the repository. */
 #include "check.h"
 
 #include <arpa/inet.h>
@@ -188,10 +188,128 @@ static void frames(void) {
     json_decref(vectors);
 }
 
+/* --- shapes ---------------------------------------------------------------------------------------------------------- */
+
+static bool has_shape(const json_t *shapes, const json_t *shape, const json_t *value);
+
+/* A name, or "a | b". */
+static bool has_named_shape(const json_t *shapes, const char *name, const json_t *value) {
+    const char *bar = strstr(name, " | ");
+    char first[64];
+    if (bar != NULL) {
+        snprintf(first, sizeof first, "%.*s", (int)(bar - name), name);
+        return has_named_shape(shapes, first, value) || has_named_shape(shapes, bar + 3, value);
+    }
+    if (strcmp(name, "any") == 0) {
+        return true;
+    }
+    if (strcmp(name, "text") == 0) {
+        return json_is_string(value);
+    }
+    if (strcmp(name, "number") == 0) {
+        return json_is_number(value);
+    }
+    if (strcmp(name, "boolean") == 0) {
+        return json_is_boolean(value);
+    }
+    if (strcmp(name, "null") == 0) {
+        return json_is_null(value);
+    }
+    CHECK(json_object_get(shapes, name) != NULL);
+    return has_shape(shapes, json_object_get(shapes, name), value);
+}
+
+static bool has_shape(const json_t *shapes, const json_t *shape, const json_t *value) {
+    const char *key;
+    json_t *item, *of_any = json_object_get(shape, "*");
+    size_t index;
+    if (json_is_string(shape)) {
+        return has_named_shape(shapes, json_string_value(shape), value);
+    }
+    if (json_is_array(shape)) {
+        json_array_foreach(value, index, item) {
+            if (!has_shape(shapes, json_array_get(shape, 0), item)) {
+                return false;
+            }
+        }
+        return json_is_array(value);
+    }
+    if (of_any == NULL && json_object_size(shape) != json_object_size(value)) {
+        return false;
+    }
+    json_object_foreach((json_t *)value, key, item) {
+        json_t *wanted = of_any != NULL ? of_any : json_object_get(shape, key);
+        if (wanted == NULL || !has_shape(shapes, wanted, item)) {
+            return false;
+        }
+    }
+    return json_is_object(value);
+}
+
+static void check_shape(const json_t *vectors, const char *name, ph_value *value) {
+    json_t *document = json_loads(value->data, JSON_DECODE_ANY, NULL);
+    if (document == NULL || !has_named_shape(json_object_get(vectors, "shapes"), name, document)) {
+        fprintf(stderr, "this is no %s: %s\n", name, value->data);
+        exit(70);
+    }
+    json_decref(document);
+    ph_value_free(value);
+}
+
+static void results(void) {
+    json_t *vectors = load("tests/vectors/results.json");
+    ph_hub *hub = counter_hub("a", NULL, NULL);
+    ph_future *future = NULL;
+    ph_error *error = NULL;
+    ph_value value;
+    CHECK_OK(ph_hub_start_child(hub, "{\"id\": \"c\", \"kind\": \"counter\"}", NULL, &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "Started", &value);
+    CHECK_OK(ph_hub_start_children(hub, "[{\"id\": \"c\", \"kind\": \"counter\"}, {\"id\": \"d\"}, {\"id\": \"e\", \"kind\": \"counter\"}]",
+                                   NULL, &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "StartResult", &value);
+    CHECK_OK(ph_hub_child_lookup(hub, "c", &value, &error));
+    check_shape(vectors, "Row", &value);
+    CHECK_OK(ph_hub_process_registry(hub, &value, &error));
+    check_shape(vectors, "Registry", &value);
+    CHECK_OK(ph_hub_tag_query(hub, "t", &value, &error));
+    check_shape(vectors, "Rows", &value);
+    CHECK_OK(ph_hub_which_children(hub, "global", 5000, &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "Children", &value);
+    CHECK_OK(ph_hub_where(hub, "c", &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "Where", &value);
+    CHECK_OK(ph_hub_plan(hub, "{\"leave\": [\"a\"]}", &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "Plan", &value);
+    CHECK_OK(ph_hub_debug_stats(hub, &value, &error));
+    check_shape(vectors, "DebugStats", &value);
+    CHECK_OK(ph_hub_stop_children(hub, "[\"c\", \"nobody\"]", 5000, &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "StopResult", &value);
+    CHECK_OK(ph_hub_stop_child(hub, "e", 5000, &future, &error));
+    value = wait_for(&future);
+    check_shape(vectors, "Stopped", &value);
+    CHECK_STATUS(PH_ERR_NOT_FOUND, ph_hub_call(hub, "c", ph_json("1"), 5000, NULL, &error));
+    {
+        json_t *document = json_loads(ph_error_json(error), 0, NULL);
+        CHECK(has_named_shape(json_object_get(vectors, "shapes"), "Error", document));
+        json_decref(document);
+        ph_error_free(&error);
+    }
+    CHECK_OK(ph_hub_stop(hub, PATIENCE_MS, &value, &error));
+    check_shape(vectors, "DrainReport", &value);
+    CHECK_STATUS(PH_OK, ph_hub_free(&hub));
+    json_decref(vectors);
+}
+
 static const test_case CASES[] = {
     {"configurations", configurations, 0, 20, ""},
     {"errors", errors, 0, 20, ""},
     {"placement", placement, 0, 60, ""},
+    {"results", results, 0, 30, ""},
     {"frames", frames, 0, 60, ""},
 };
 

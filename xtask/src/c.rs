@@ -58,7 +58,8 @@ fn tests() -> Outcome<Ended> {
     install_into(&prefix())?;
     let compiler = Compiler::new(Linked::Installed(prefix()), "c-tests")?;
     // The header and the initializers are checked as C++ too.
-    compiler.compile(&process::root().join("bindings-c/tests/header.cc"), "header-as-c++")?;
+    let header = compiler.compile(&process::root().join("bindings-c/tests/header.cc"), "header-as-c++")?;
+    process::run_aside(&mut process::command(header))?;
     let programs = compiler.compile_all(&sources("bindings-c/tests")?)?;
     cases::run_all(&programs, &cases::Manner::plain()).map(Ended::Passed)
 }
