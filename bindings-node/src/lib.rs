@@ -2,7 +2,7 @@
 //!
 //! No thread of the core ever enters JavaScript. One doorbell per environment, a weak thread-safe function without
 //! a payload, tells the event loop that something waits; JavaScript takes it in batches (N-02). Everything belongs to
-//! its [`environment::Environment`], since one process may have several: the main thread's and those of its workers.
+//! its `environment::Environment`, since one process may have several: the main thread's and those of its workers.
 
 #![allow(
     private_interfaces,

@@ -39,7 +39,7 @@ pub enum HostItem {
     Completed(RequestId, Answer),
     /// A hook fired.
     Hook(HookEvent),
-    /// Run this; see [`crate::hub::Pending::run_on_host`].
+    /// Run this; see [`crate::hub::Hub::run_on_host`].
     Task(HostTask),
     /// The hub ended; nothing comes any more. Every pulling thread gets it.
     Closed,
