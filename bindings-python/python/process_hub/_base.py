@@ -307,7 +307,8 @@ class BaseHub:
         """Let `handler` change specs before their start.
 
         It is given the `ChildSpec` and the names of the nodes, and returns another
-        spec, or None to leave it. An exception fails the start.
+        spec, or None to leave it. After an exception the spec
+        stays as it was, and the hook ``child_failed`` tells.
         """
         if hook != INTERCEPTOR_HOOK:
             message = f"only {INTERCEPTOR_HOOK} can be intercepted, not {hook!r}"
