@@ -184,6 +184,14 @@ pub struct Token {
     pub transfer: u64,
 }
 
+impl Token {
+    /// Whether this is the activation `first`, or a restart of it on the same node.
+    #[must_use]
+    pub fn is_restart_of(self, first: Self) -> bool {
+        (self.epoch, self.incarnation) == (first.epoch, first.incarnation) && self.transfer >= first.transfer
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use process_hub::config::HubConfig;
-use process_hub::engine::{Command, Effect, Engine, EngineSetup, Input, StartOptions};
-use process_hub::host::call::{HostAnswer, HostRequest, KindInfo, StartReason};
-use process_hub::ids::{ChildId, Incarnation, KindName, NodeName, NodeRef, RequestId};
+use process_hub::engine::{Command, Effect, Engine, EngineSetup, HubStatus, Input, StartOptions};
+use process_hub::host::call::{HostAnswer, HostRequest, InstanceEvent, KindInfo, StartReason};
+use process_hub::ids::{ChildId, Incarnation, InstanceId, KindName, NodeName, NodeRef, RequestId};
 use process_hub::spec::ChildSpec;
 use process_hub::swim::Evidence;
 use process_hub::time::Timestamp;
+use process_hub::wire::describe;
 
 /// Engines, and the frames between them.
 #[derive(Default)]
@@ -22,7 +23,13 @@ struct Bench {
     frames: VecDeque<(NodeRef, NodeRef, Bytes)>,
     /// Frames from the first to the second wait.
     held: BTreeSet<(NodeRef, NodeRef)>,
+    /// Frames from the first to the second are lost.
+    lost: BTreeSet<(NodeRef, NodeRef)>,
     starts: Vec<(NodeRef, ChildId, StartReason)>,
+    /// The latest instance a node started, by child.
+    instances: BTreeMap<(NodeRef, ChildId), InstanceId>,
+    /// What each hub says of itself.
+    status: BTreeMap<NodeRef, HubStatus>,
     replies: usize,
 }
 
@@ -40,7 +47,8 @@ impl Bench {
             node: node(name),
             kinds: vec![kind],
             wall_ms: 1_700_000_000_000 + self.engines.len() as u64,
-            seed: 1,
+            // The numbers of whoever gives are above those of whoever takes.
+            seed: 100 - self.engines.len() as u64,
         };
         self.engines.insert(node(name), Engine::new(self.now, setup));
     }
@@ -59,8 +67,12 @@ impl Bench {
                     Effect::Host(call) => {
                         if let HostRequest::Start(context) = &call.request {
                             self.starts.push((to.clone(), call.child.clone(), context.reason));
+                            self.instances.insert((to.clone(), call.child.clone()), call.instance);
                         }
                         inputs.push_back(Input::HostDone(call.number, HostAnswer::Done(None)));
+                    }
+                    Effect::Status(status) => {
+                        self.status.insert(to.clone(), status);
                     }
                     Effect::Reply(_, result) => {
                         result.unwrap();
@@ -72,21 +84,26 @@ impl Bench {
         }
     }
 
-    /// Delivers every frame that is not held.
-    fn deliver(&mut self) {
+    /// Delivers every frame that is neither held nor lost, up to one with this message.
+    fn deliver_to(&mut self, message: &str) -> bool {
         let mut waiting = VecDeque::new();
-        while let Some((from, to, frame)) = self.frames.pop_front() {
-            if self.held.contains(&(from.clone(), to.clone())) {
+        let mut is_found = false;
+        while !is_found && let Some((from, to, frame)) = self.frames.pop_front() {
+            let link = (from.clone(), to.clone());
+            if self.held.contains(&link) {
                 waiting.push_back((from, to, frame));
-            } else {
+            } else if !self.lost.contains(&link) {
+                is_found = describe(&frame).iter().any(|told| told.starts_with(message));
                 self.give(&to, Input::Frame(from, frame));
             }
         }
+        waiting.append(&mut self.frames);
         self.frames = waiting;
+        is_found
     }
 
-    /// Lets this much time pass, a millisecond at a time.
-    fn pass(&mut self, time: Duration) {
+    /// Lets this much time pass, a millisecond at a time, or ends with the delivery of such a message.
+    fn pass_to(&mut self, time: Duration, message: &str) -> bool {
         for _ in 0..time.as_millis() {
             self.now += Duration::from_millis(1);
             for node in self.engines.keys().cloned().collect::<Vec<_>>() {
@@ -94,8 +111,24 @@ impl Bench {
                     self.give(&node, Input::Tick);
                 }
             }
-            self.deliver();
+            if self.deliver_to(message) {
+                return true;
+            }
         }
+        false
+    }
+
+    /// Lets this much time pass.
+    fn pass(&mut self, time: Duration) {
+        self.pass_to(time, "no such message");
+    }
+
+    /// Has `first` start 20 children.
+    fn start_children(&mut self) {
+        self.add("first");
+        let specs = (0..20).map(|n| Arc::new(ChildSpec::new(&format!("cart:{n}"), "cart").unwrap()));
+        let start = Command::Start(specs.collect(), StartOptions::default());
+        self.give(&node("first"), Input::Command(RequestId(1), start));
     }
 
     fn meet(&mut self, a: &str, b: &str) {
@@ -108,10 +141,7 @@ impl Bench {
 #[test]
 fn newcomer_hears_what_is_wanted_before_who_runs_it_then_it_starts_nothing_of_its_own() {
     let mut bench = Bench::default();
-    bench.add("first");
-    let specs = (0..20).map(|n| Arc::new(ChildSpec::new(&format!("cart:{n}"), "cart").unwrap()));
-    let start = Command::Start(specs.collect(), StartOptions::default());
-    bench.give(&node("first"), Input::Command(RequestId(1), start));
+    bench.start_children();
     for name in ["a", "c"] {
         bench.add(name);
         bench.meet(name, "first");
@@ -145,4 +175,28 @@ fn newcomer_hears_what_is_wanted_before_who_runs_it_then_it_starts_nothing_of_it
     for (at, child, reason) in late {
         assert_eq!((at, *reason), (&node("n"), StartReason::Migration), "{child}");
     }
+}
+
+/// Seed 740: the source of a move asked about a token its target had left behind, and stayed locked for ever.
+#[test]
+fn target_restarts_its_child_before_the_source_hears_of_it_then_the_move_ends() {
+    let mut bench = Bench::default();
+    bench.start_children();
+    bench.pass(Duration::from_secs(1));
+    bench.add("a");
+    bench.meet("a", "first");
+    assert!(bench.pass_to(Duration::from_secs(5), "Commit"), "children move");
+    let back = (node("a"), node("first"));
+    bench.lost.insert(back.clone());
+    bench.frames.retain(|(from, to, _)| (from, to) != (&back.0, &back.1));
+    let moved = bench.instances.iter().filter(|((at, _), _)| *at == back.0);
+    for instance in moved.map(|(_, instance)| *instance).collect::<Vec<_>>() {
+        bench.give(&node("a"), Input::Instance(instance, InstanceEvent::Exit(Some("crash".to_owned()))));
+    }
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.starts.iter().any(|(_, _, reason)| *reason == StartReason::Restart), "some run again");
+    assert!(bench.status[&node("first")].is_locked);
+    bench.lost.clear();
+    bench.pass(Duration::from_secs(20));
+    assert!(!bench.status[&node("first")].is_locked, "every move has ended");
 }

@@ -18,9 +18,7 @@ impl Engine {
         let local = self.children.local(child)?;
         let holder = self.children[child].entry.active_holder()?;
         let is_target = match &local.phase {
-            Phase::Outgoing(outgoing) => {
-                outgoing.aim == Aim::Move && outgoing.to == holder.node && outgoing.token == holder.row.token
-            }
+            Phase::Outgoing(outgoing) => outgoing.is_taken_by(&holder.node, holder.row.token),
             Phase::Starting { .. }
             | Phase::Active
             | Phase::Resting { .. }

@@ -85,6 +85,11 @@ impl Outgoing {
         }
     }
 
+    /// An active instance is what this move made of the child, or was restarted since.
+    pub(super) fn is_taken_by(&self, node: &NodeRef, token: Token) -> bool {
+        self.aim == Aim::Move && self.to == *node && token.is_restart_of(self.token)
+    }
+
     /// Messages that come now are for the target.
     pub(super) fn is_given(&self) -> bool {
         self.step == Step::Committed

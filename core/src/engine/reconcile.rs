@@ -254,7 +254,7 @@ impl Engine {
         match (&local.phase, superior) {
             (Phase::Ending | Phase::Incoming(_), _) => Need::Nothing,
             (Phase::Outgoing(outgoing), Some((node, token))) if outgoing.aim == Aim::Move => {
-                if node == outgoing.to && token == outgoing.token {
+                if outgoing.is_taken_by(&node, token) {
                     let seq = self.membership.peers.get(&node).map_or(0, |peer| peer.known_seq);
                     return Need::Given(seq);
                 }

@@ -301,7 +301,8 @@ impl Engine {
         };
         let restore = restore.take();
         self.counters.restarts += 1;
-        local.token.transfer = transfer;
+        // The number of a move comes from the node that gave the child, and may be the larger.
+        local.token.transfer = transfer.max(local.token.transfer.saturating_add(1));
         local.instance = instance;
         local.early = None;
         local.phase = Phase::Starting { restore, is_first: false };
