@@ -155,7 +155,8 @@ impl Engine {
         let record = &mut self.children[child];
         record.entry.own_wanted_seq = seq;
         let version = Version { counter, author: self.me.incarnation };
-        let wanted = Wanted { version, request, spec, epoch: record.entry.highest_epoch(), seq };
+        let ended = if spec.is_none() { record.entry.told_start().map(Box::new) } else { None };
+        let wanted = Wanted { version, request, spec, ended, epoch: record.entry.highest_epoch(), seq };
         self.registry.merge_wanted(record, &self.me, wanted, self.now.0);
         self.row_changed(child);
     }

@@ -80,12 +80,16 @@ impl Entry {
         self.wanted.as_ref().is_some_and(|wanted| wanted.spec.is_some())
     }
 
-    /// Whether this start was carried out and its child has ended since, stopped by somebody or by itself: then the
-    /// tombstone bears the request of the start.
+    /// Whether this start was carried out and its child has ended since, stopped by somebody or by itself.
     pub(super) fn is_start_over(&self, start: RequestKey) -> bool {
-        let has_ended = |wanted: &Wanted| wanted.spec.is_none() && wanted.request == start;
         self.past.as_ref().is_some_and(|past| past.starts.contains(&start))
-            || self.wanted.as_ref().is_some_and(has_ended)
+            || self.wanted.as_ref().is_some_and(|wanted| wanted.ended.as_deref() == Some(&start))
+    }
+
+    /// The request of the start that `wanted` tells of: the one under way, or the one a tombstone ended.
+    pub(super) fn told_start(&self) -> Option<RequestKey> {
+        let wanted = self.wanted.as_ref()?;
+        if wanted.spec.is_some() { Some(wanted.request) } else { wanted.ended.as_deref().copied() }
     }
 
     /// Notes that a loss is told; says whether it was told before.
@@ -230,6 +234,16 @@ impl Registry {
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
         }
+        if let Some(start) = entry.told_start()
+            && wanted.request != start
+            && wanted.ended.as_deref() != Some(&start)
+        {
+            let starts = &mut entry.past.get_or_insert_default().starts;
+            if starts.len() >= MAX_PAST_STARTS {
+                starts.remove(0);
+            }
+            starts.push(start);
+        }
         let (mut change, mut stopped_change) = (0, 0);
         if let Some(known) = &entry.wanted {
             let digest = digest_of(hash, known.version);
@@ -237,13 +251,6 @@ impl Registry {
                 stopped_change ^= digest;
             } else {
                 change ^= digest;
-                if known.request != wanted.request {
-                    let starts = &mut entry.past.get_or_insert_default().starts;
-                    if starts.len() >= MAX_PAST_STARTS {
-                        starts.remove(0);
-                    }
-                    starts.push(known.request);
-                }
             }
         }
         if let Some(spec) = &wanted.spec {
@@ -293,6 +300,7 @@ mod tests {
             version: Version { counter, author: Incarnation(author) },
             request: RequestKey::default(),
             spec: is_spec.then(|| Arc::new(ChildSpec::new("c", "k").unwrap())),
+            ended: None,
             epoch: Epoch(0),
             seq: 0,
         }
@@ -303,6 +311,18 @@ mod tests {
         let mut versions: Vec<_> = records.map(|record| (record.id.clone(), record.entry.version())).collect();
         versions.sort();
         (registry.wanted_hash(), registry.buckets().to_vec(), versions)
+    }
+
+    #[test]
+    fn newcomer_hears_of_a_stop_then_the_start_it_ended_is_over() {
+        let (mut registry, mut children) = (Registry::default(), Children::default());
+        let child = children.intern(&ChildId::new("c").unwrap());
+        let start = RequestKey { incarnation: Incarnation(1), request: 7 };
+        let tombstone = Wanted { ended: Some(Box::new(start)), ..wanted(1, 1, false) };
+        registry.merge_wanted(&mut children[child], &node(1), tombstone, 0);
+        assert!(children[child].entry.is_start_over(start));
+        registry.merge_wanted(&mut children[child], &node(1), wanted(2, 1, true), 0);
+        assert!(children[child].entry.is_start_over(start), "a later start does not make it undone");
     }
 
     proptest! {

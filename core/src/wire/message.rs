@@ -97,6 +97,8 @@ pub(crate) struct Wanted {
     /// What is wanted; `None` is a tombstone.
     #[serde(deserialize_with = "shared")]
     pub(crate) spec: Option<Arc<ChildSpec>>,
+    /// Of a tombstone: the request of the start it ended, for nodes that hear of that start again and never knew it.
+    pub(crate) ended: Option<Box<RequestKey>>,
     /// The highest epoch known when it was written.
     pub(crate) epoch: Epoch,
     /// The author's log entry that carried it.
