@@ -25,8 +25,12 @@ const STATUS_GRACE: Duration = Duration::from_millis(500);
 pub(super) struct Peer {
     /// When membership said that it is up.
     pub(super) up_at: Timestamp,
-    /// The last status, once there is one.
+    /// The last status, once there is one. Its record is in `info`.
     pub(super) status: Option<Status>,
+    /// Its record.
+    pub(super) info: Option<MemberInfo>,
+    /// The version of our record that it has.
+    pub(super) heard_info: u64,
     /// When its hub started; frames of an earlier one are refused.
     pub(super) started_ms: u64,
     /// It said that its hub ends, or it was refused.
@@ -149,6 +153,8 @@ pub(super) struct Membership {
     /// Why members are gone that the view still has.
     pub(super) gone: BTreeMap<NodeRef, Evidence>,
     pub(super) is_settled: bool,
+    /// When all peers were told our status last.
+    pub(super) told_all_at: Timestamp,
     /// Heartbeats in a row that tried to agree on the present view.
     pub(super) tries: u32,
     /// Rises when this node was stalled: what members said before counts no more, they have to answer this number.
@@ -237,17 +243,18 @@ impl Membership {
             Some(_) => self.view.contains(node),
             None => now.since(peer.up_at) >= STATUS_GRACE,
         });
-        is_nobody_new
-            && self.others(me).all(|node| {
-                self.peers.get(node).is_some_and(|peer| {
-                    peer.is_wanted_synced
-                        && peer.status.as_ref().is_some_and(|status| {
-                            status.view_hash == self.view.hash
-                                && status.heard_generation >= self.generation
-                                && peer.known_seq >= status.seq
-                                && status.departed.iter().all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
-                        })
-                })
+        let is_agreed = |node| self.peers.get(node).is_some_and(|peer| self.is_agreed_with(peer, me));
+        is_nobody_new && self.others(me).all(is_agreed)
+    }
+
+    /// Whether a peer acts on our view and we know what it did before.
+    pub(super) fn is_agreed_with(&self, peer: &Peer, me: &NodeRef) -> bool {
+        peer.is_wanted_synced
+            && peer.status.as_ref().is_some_and(|status| {
+                status.view_hash == self.view.hash
+                    && status.heard_generation >= self.generation
+                    && peer.known_seq >= status.seq
+                    && status.departed.iter().all(|(gone, seq)| gone == me || self.has_heard(gone, *seq))
             })
     }
 }

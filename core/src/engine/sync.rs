@@ -66,7 +66,7 @@ impl Engine {
     pub(super) fn compare_wanted(&mut self) {
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm(TimerKey::Sync, self.now + interval);
-        self.send_status_to_all(false);
+        self.send_status_to_all();
         let hash = self.registry.wanted_hash();
         let different: Vec<NodeRef> = self
             .membership

@@ -65,23 +65,22 @@ impl Engine {
     }
 
     fn own_status(&self, to: &NodeRef, wants_answer: bool) -> Status {
+        let peer = self.membership.peers.get(to);
+        let is_info_heard = peer.is_some_and(|peer| peer.heard_info == self.info.version);
         Status {
-            info: self.info.clone(),
+            info: (!is_info_heard).then(|| self.info.clone()),
+            info_version: self.info.version,
+            heard_info: peer.and_then(|peer| peer.info.as_ref()).map_or(0, |info| info.version),
             fingerprint: self.settings.fingerprint,
             view_hash: self.membership.view.hash,
             seq: self.log.seq,
-            acked_seq: self.membership.peers.get(to).map_or(0, |peer| peer.known_seq),
+            acked_seq: peer.map_or(0, |peer| peer.known_seq),
             wanted_hash: self.registry.wanted_hash(),
             departed: self.membership.departed.iter().map(|(node, seq)| (node.clone(), *seq)).collect(),
             term: self.term,
             clock: self.registry.clock(),
             generation: self.membership.generation,
-            heard_generation: self
-                .membership
-                .peers
-                .get(to)
-                .and_then(|peer| peer.status.as_ref())
-                .map_or(0, |status| status.generation),
+            heard_generation: peer.and_then(|peer| peer.status.as_ref()).map_or(0, |status| status.generation),
             wants_answer,
             started_ms: self.wall_ms,
             silent: self.silent_told(),
@@ -93,10 +92,19 @@ impl Engine {
         self.send_ctl(to, &Message::Status(Box::new(status)));
     }
 
-    pub(super) fn send_status_to_all(&mut self, wants_answer: bool) {
-        let nodes: Vec<NodeRef> = self.membership.peers.keys().cloned().collect();
-        for node in nodes {
-            self.send_status(&node, wants_answer);
+    /// Tells all peers.
+    pub(super) fn send_status_to_all(&mut self) {
+        self.membership.told_all_at = self.now;
+        self.send_statuses(true);
+    }
+
+    /// Tells those peers of whom more has to be known before the view is settled, and asks for their status; the others
+    /// too if they are due.
+    fn send_statuses(&mut self, are_all_due: bool) {
+        let is_asked = |peer: &Peer| !self.membership.is_agreed_with(peer, &self.me);
+        let peers = self.membership.peers.iter().map(|(node, peer)| (node.clone(), is_asked(peer)));
+        for (node, is_asked) in peers.filter(|(_, is_asked)| *is_asked || are_all_due).collect::<Vec<_>>() {
+            self.send_status(&node, is_asked);
         }
     }
 
@@ -104,18 +112,22 @@ impl Engine {
         self.check_settled();
         let is_settled = self.membership.is_settled;
         let lacks_status = self.membership.peers.values().any(|peer| peer.status.is_none());
-        self.send_status_to_all(!is_settled);
+        if self.now.since(self.membership.told_all_at) >= HEARTBEAT {
+            self.send_status_to_all();
+        } else {
+            self.send_statuses(false);
+        }
         if !is_settled {
             self.compare_with_unsynced();
         }
-        let pause = if is_settled && !lacks_status {
+        let next = if is_settled && !lacks_status {
             self.membership.tries = 0;
-            HEARTBEAT
+            self.membership.told_all_at + HEARTBEAT
         } else {
             self.membership.tries += 1;
-            AGREE_AGAIN * (1 << self.membership.tries.min(AGREE_DOUBLINGS))
+            self.now + AGREE_AGAIN * (1 << self.membership.tries.min(AGREE_DOUBLINGS))
         };
-        self.timers.arm(TimerKey::Status, self.now + pause);
+        self.timers.arm(TimerKey::Status, next);
         self.forget_refused_moves();
         self.check_invariants();
     }
@@ -132,7 +144,7 @@ impl Engine {
     pub(super) fn stalled(&mut self) {
         self.membership.generation += 1;
         self.membership.is_settled = self.is_alone();
-        self.send_status_to_all(true);
+        self.send_status_to_all();
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
     }
 
@@ -185,7 +197,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn status_received(&mut self, from: &NodeRef, header: Header, status: Status) {
+    pub(super) fn status_received(&mut self, from: &NodeRef, header: Header, mut status: Status) {
         let Some(peer) = self.membership.peers.get(from) else {
             return;
         };
@@ -214,7 +226,17 @@ impl Engine {
         }
         peer.status_number = header.number;
         peer.started_ms = header.from_start;
-        let is_new_info = peer.status.as_ref().is_none_or(|known| known.info != status.info);
+        peer.heard_info = status.heard_info;
+        let told = status.info.take();
+        let is_told = told.is_some();
+        if !is_told && peer.info.as_ref().is_none_or(|info| info.version != status.info_version) {
+            // It told us before this hub, or what we knew of it, began.
+            return self.send_status(from, true);
+        }
+        let is_new_info = is_told && peer.info != told;
+        if is_told {
+            peer.info = told;
+        }
         let is_first = peer.status.is_none();
         let had_agreed = peer.status.as_ref().is_some_and(|known| known.view_hash == view_hash);
         let agrees = status.view_hash == view_hash;
@@ -291,7 +313,7 @@ impl Engine {
             .peers
             .iter()
             .filter(|(node, peer)| peer.is_member() && !self.membership.gone.contains_key(*node))
-            .filter_map(|(node, peer)| Some((node.clone(), peer.status.as_ref()?.info.clone())))
+            .filter_map(|(node, peer)| Some((node.clone(), peer.info.clone()?)))
             .collect();
         infos.insert(self.me.clone(), self.info.clone());
         let gone = std::mem::take(&mut self.membership.gone);
@@ -336,7 +358,7 @@ impl Engine {
             self.membership.silent.retain(|silent, _| silent.name != node.name);
         }
         self.tell_view("post", &removed, &added);
-        self.send_status_to_all(true);
+        self.send_status_to_all();
         self.membership.tries = 0;
         self.timers.arm(TimerKey::Status, self.now + AGREE_AGAIN);
         self.plan_requests_again();

@@ -30,8 +30,12 @@ pub(crate) struct MemberInfo {
 /// A member's condition: sent when it changes, when asked for, and as a heartbeat.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// The sender's record.
-    pub(crate) info: MemberInfo,
+    /// The sender's record, unless the receiver said that it has this version.
+    pub(crate) info: Option<MemberInfo>,
+    /// The version of that record.
+    pub(crate) info_version: u64,
+    /// The version of the receiver's record that the sender has; 0 for none.
+    pub(crate) heard_info: u64,
     /// Hash over the strategy options that all members must share.
     pub(crate) fingerprint: u64,
     /// Hash of the view the sender acts on; see `engine::membership`.
