@@ -6,6 +6,7 @@ use process_hub::config::{
     Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RestartConfig, Synchronization,
 };
 use process_hub::ids::HubId;
+use process_hub::observe::HookName;
 
 use super::Options;
 use super::draw::Draw;
@@ -90,7 +91,17 @@ pub(crate) struct Swarm {
     pub(crate) uses_swim: bool,
     /// Inputs are handled in batches: the engine's frames leave up to this much later.
     pub(crate) batch_us: u64,
+    /// The hooks that have handlers.
+    pub(crate) hooks: u64,
 }
+
+/// All hooks.
+pub(crate) const ALL_HOOKS: u64 = u64::MAX >> 1;
+/// The hooks that checkers read.
+const READ_HOOKS: u64 = HookName::StateLost.bit()
+    | HookName::ConflictResolved.bit()
+    | HookName::ChildQuarantined.bit()
+    | HookName::ChildProcessPidUpdated.bit();
 
 impl Swarm {
     pub(crate) fn new(options: &Options, draw: &mut Draw) -> Self {
@@ -128,6 +139,11 @@ impl Swarm {
             drifting_clocks: draw.chance(50),
             uses_swim: draw.chance(75),
             batch_us: if draw.chance(50) { 0 } else { draw.spread(10, 2_000) },
+            hooks: match draw.between(0, 3) {
+                0 => ALL_HOOKS,
+                1 => READ_HOOKS | HookName::ChildDataAlter.bit(),
+                _ => READ_HOOKS,
+            },
         }
     }
 

@@ -106,9 +106,9 @@ impl Users {
 }
 
 impl World {
-    /// The first request of every hub: all hooks.
+    /// The first request of every hub: hooks.
     pub(crate) fn subscribe(&mut self, at: ProcessId, hub: HubIndex) -> Check {
-        self.issue(at, hub, Command::SubscribeHooks(u64::MAX >> 1), Duration::from_secs(5))
+        self.issue(at, hub, Command::SubscribeHooks(self.swarm.hooks), Duration::from_secs(5))
     }
 
     /// One action of the users, and when the next comes.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use process_hub::config::{HubConfig, Migration, Synchronization};
 use process_hub::spec::RestartPolicy;
 
-use super::super::config::{FaultClasses, HostDraw, NetworkDraw, Swarm};
+use super::super::config::{ALL_HOOKS, FaultClasses, HostDraw, NetworkDraw, Swarm};
 use super::super::host::Kind;
 use super::super::user::Role;
 
@@ -91,6 +91,7 @@ impl Shape {
         swarm.safety_us = u64::MAX;
         swarm.hubs.truncate(1);
         swarm.faults = FaultClasses::NONE;
+        swarm.hooks = ALL_HOOKS;
         swarm.host = HostDraw { slow_ppm: 0, fail_ppm: 0, exit_ppm: 0, ..swarm.host };
         if self.is_quick {
             swarm.network = NetworkDraw { delay_min_us: 100, delay_spread_us: 3_000, ..swarm.network };
