@@ -67,7 +67,7 @@ fn dispatch(command: &str, args: &[String]) -> Outcome {
         "test" => test::run(args),
         "check" => check::run(args),
         "fix" => check::fix(args),
-        "sim" => process::run(&mut process::tests_command("sim", args)),
+        "sim" => process::run(&mut process::simulator(args)),
         "agents" => agents::run(args),
         "bench" => demo::bench(args),
         "gen" => generate::run(args),

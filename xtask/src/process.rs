@@ -160,3 +160,10 @@ pub(crate) fn tests_command(name: &str, args: &[String]) -> Command {
     command.args(["--bin", name, "--"]).args(args);
     command
 }
+
+/// The simulator, in its own profile.
+pub(crate) fn simulator(args: &[String]) -> Command {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--profile", "sim", "-p", "process-hub-tests", "--bin", "sim", "--"]).args(args);
+    command
+}

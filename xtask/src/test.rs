@@ -77,9 +77,8 @@ fn cargo_summary(line: &str) -> Option<String> {
 }
 
 fn simulator() -> Outcome<Ended> {
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--release", "-p", "process-hub-tests", "--bin", "sim"]);
-    command.args(["--", "--seeds", SIM_SEEDS, "--json"]);
+    let args = ["--seeds", SIM_SEEDS, "--json"].map(str::to_owned);
+    let mut command = process::simulator(&args);
     let json = |line: &str| line.starts_with('{').then(|| line.to_owned());
     process::run_watched(&mut command, json).map(Ended::Passed)
 }
