@@ -6,7 +6,10 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 
+import { HubError } from 'process-hub';
+
 import { Echo, start } from './help/hubs.mjs';
+import { difference } from './help/shapes.mjs';
 
 function read(name) {
   return JSON.parse(readFileSync(join(process.env.PROCESS_HUB_ROOT, 'tests/vectors', name)));
@@ -26,6 +29,44 @@ for (const vector of read('placement.json').vectors) {
     assert.ok(moves.length > 0 || Object.values(expected).every((owners) => owners.length === 0));
   });
 }
+
+test('results then of the shapes of the vectors', async (t) => {
+  const { shapes } = read('results.json');
+  const hub = await start(t);
+  const specs = [{ id: 'c', kind: 'counter', metadata: { tag: 'x' } }, { id: 'd', kind: 'nobody has it' }, { id: 'e' }];
+  const started = await hub.startChildren(specs);
+  assert.deepEqual(started.errors.map(({ id }) => id).sort(), ['d', 'e']);
+  const error = await hub.call('nobody', 1).catch((refusal) => refusal);
+  assert.ok(error instanceof HubError, String(error));
+  const shown = {
+    StartResult: started,
+    Started: await hub.startChild({ id: 'f', kind: 'counter' }),
+    'Row | null': hub.childLookup('c'),
+    Registry: Object.fromEntries(hub.processRegistry()),
+    Rows: hub.tagQuery('x'),
+    Children: await hub.whichChildren('global'),
+    Where: await hub.where('c'),
+    Plan: await hub.plan({ leave: [hub.nodeName] }),
+    DebugStats: hub.debugStats(),
+    Stopped: await hub.stopChild('f'),
+    StopResult: await hub.stopChildren(['c', 'nobody']),
+    DrainReport: await hub.drain(),
+    Error: {
+      kind: error.kind,
+      code: error.number,
+      operation: error.operation,
+      message: error.message,
+      childId: error.childId ?? null,
+      node: error.node ?? null,
+      maybeExecuted: error.maybeExecuted,
+      trace: error.cause?.stack ?? null,
+    },
+  };
+  for (const [shape, value] of Object.entries(shown)) {
+    assert.equal(difference(shapes, shape, JSON.parse(JSON.stringify(value))), undefined, shape);
+  }
+  assert.match(difference(shapes, 'Plan', { moves: [{ id: 'c', from: 1, to: null }] }), /moves\[0\]\.from: 1 is no text/);
+});
 
 /** What the node answers until it has sent `enough` bytes or closed the connection. */
 function exchange(address, bytes, enough) {
