@@ -2,6 +2,7 @@
 
 mod build;
 mod cases;
+mod cmake;
 mod install;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ pub(crate) use install::{install_into, run as install};
 pub(crate) const SUITES: &[Suite] = &[
     Suite { name: "c", shows: "C programs on the installed library, as C11 and as C++17", run: tests },
     Suite { name: "c-examples", shows: "the examples in C run as a newcomer would run them", run: examples },
+    Suite { name: "c-cmake", shows: "CMake finds the installed library, shared and static", run: cmake::suite },
     Suite { name: "c-asan", shows: "the C programs on a library built with AddressSanitizer", run: sanitizer },
     Suite { name: "c-valgrind", shows: "the C programs under valgrind", run: valgrind },
 ];

@@ -63,10 +63,10 @@ pub(crate) fn readme() -> Outcome<Ended> {
     let page = |name: &str| io(name, std::fs::read_to_string(process::root().join(name)));
     let (main, own) = (page("README.md")?, page("bindings-node/README.md")?);
     let missing = |what: &str| Failure::new(format!("there is no block of {what} in the page"));
-    let module = block(&main, "js", "import").ok_or_else(|| missing("ESM"))?;
-    let own_module = block(&own, "js", "import").ok_or_else(|| missing("ESM"))?;
-    let common = block(&own, "js", "require(").ok_or_else(|| missing("CommonJS"))?;
-    let typed = block(&own, "ts", "import").ok_or_else(|| missing("TypeScript"))?;
+    let module = process::block(&main, "js", "import").ok_or_else(|| missing("ESM"))?;
+    let own_module = process::block(&own, "js", "import").ok_or_else(|| missing("ESM"))?;
+    let common = process::block(&own, "js", "require(").ok_or_else(|| missing("CommonJS"))?;
+    let typed = process::block(&own, "ts", "import").ok_or_else(|| missing("TypeScript"))?;
     project.write("readme.mjs", module)?;
     project.write("readme_own.mjs", own_module)?;
     project.write("readme.cjs", common)?;
@@ -93,24 +93,4 @@ pub(crate) fn example() -> Outcome<Ended> {
     let mut command = project.node();
     let summary = process::run_watched(command.arg(folder.join("rolling_restart.mjs")), |line| Some(line.to_owned()))?;
     Ok(Ended::Passed(summary))
-}
-
-/// The first block of a language in a page that contains `mark`.
-fn block<'a>(page: &'a str, language: &str, mark: &str) -> Option<&'a str> {
-    let open = format!("```{language}\n");
-    let blocks = page.split(open.as_str()).skip(1).filter_map(|rest| rest.split_once("```"));
-    blocks.map(|(block, _)| block).find(|block| block.contains(mark))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::block;
-
-    #[test]
-    fn page_with_blocks_then_the_first_of_the_language_with_the_mark() {
-        let page = "```sh\nls\n```\n```js\nimport 1\n```\ntext\n```js\nrequire(2)\n```\n";
-        assert_eq!(block(page, "js", "import"), Some("import 1\n"));
-        assert_eq!(block(page, "js", "require("), Some("require(2)\n"));
-        assert_eq!(block(page, "ts", "import"), None);
-    }
 }

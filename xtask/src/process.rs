@@ -167,3 +167,23 @@ pub(crate) fn simulator(args: &[String]) -> Command {
     command.args(["run", "--quiet", "--profile", "sim", "-p", "process-hub-tests", "--bin", "sim", "--"]).args(args);
     command
 }
+
+/// The first block of a language in a page that contains `mark`.
+pub(crate) fn block<'a>(page: &'a str, language: &str, mark: &str) -> Option<&'a str> {
+    let open = format!("```{language}\n");
+    let blocks = page.split(open.as_str()).skip(1).filter_map(|rest| rest.split_once("```"));
+    blocks.map(|(block, _)| block).find(|block| block.contains(mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::block;
+
+    #[test]
+    fn page_with_blocks_then_the_first_of_the_language_with_the_mark() {
+        let page = "```sh\nls\n```\n```js\nimport 1\n```\ntext\n```js\nrequire(2)\n```\n";
+        assert_eq!(block(page, "js", "import"), Some("import 1\n"));
+        assert_eq!(block(page, "js", "require("), Some("require(2)\n"));
+        assert_eq!(block(page, "ts", "import"), None);
+    }
+}

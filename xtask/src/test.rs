@@ -99,7 +99,8 @@ fn environment() -> Outcome<python::Environment> {
 fn readme() -> Outcome<Ended> {
     let path = process::root().join("README.md");
     let text = process::io("README.md", std::fs::read_to_string(path))?;
-    let example = example_of(&text).ok_or_else(|| Failure::new("README.md has no block of Python"))?;
+    let example = process::block(&text, "python", "import process_hub")
+        .ok_or_else(|| Failure::new("README.md has no block of Python"))?;
     let mut command = environment()?.python();
     let prints = process::run_watched(command.args(["-I", "-c", example]), |line| Some(line.to_owned()))?;
     match prints.as_deref() {
@@ -107,12 +108,6 @@ fn readme() -> Outcome<Ended> {
         Some(other) => Err(Failure::new(format!("it printed {other:?}, not 2"))),
         None => Err(Failure::new("it printed nothing")),
     }
-}
-
-/// The first block of Python in a page.
-fn example_of(page: &str) -> Option<&str> {
-    let (_, rest) = page.split_once("```python\n")?;
-    rest.split_once("```").map(|(example, _)| example)
 }
 
 fn pytest() -> Outcome<Ended> {
@@ -130,14 +125,7 @@ fn pytest() -> Outcome<Ended> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cargo_summary, example_of};
-
-    #[test]
-    fn page_with_blocks_then_the_first_of_python() {
-        let page = "text\n```sh\nls\n```\n```python\nprint(2)\n```\n```python\nprint(3)\n```\n";
-        assert_eq!(example_of(page), Some("print(2)\n"));
-        assert_eq!(example_of("no block"), None);
-    }
+    use super::cargo_summary;
 
     #[test]
     fn summary_lines_then_their_counts() {

@@ -11,6 +11,8 @@ use crate::process::{self, Failure, Outcome, cargo, io};
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-pedantic", "-Werror"];
 /// What pkg-config calls jansson.
 const JANSSON: &str = "jansson";
+/// The first program.
+pub(super) const QUICKSTART: &str = "examples/c/quickstart.c";
 /// Where the library with AddressSanitizer is built for: a target of its own keeps build scripts without it.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -114,10 +116,8 @@ pub(super) fn with_sanitizer() -> Outcome<PathBuf> {
 
 /// The quickstart, by the very command of the README, as C11 and as C++17, in an empty folder.
 pub(super) fn run_quickstart(prefix: &Path) -> Outcome {
-    let folder = process::target().join("c-quickstart");
-    let _ = std::fs::remove_dir_all(&folder);
-    io(folder.display(), std::fs::create_dir_all(&folder))?;
-    let source = process::root().join("examples/c/quickstart.c");
+    let folder = empty_folder("c-quickstart")?;
+    let source = process::root().join(QUICKSTART);
     for (compiler, standard, copy) in [("cc", "c11", "quickstart.c"), ("c++", "c++17", "quickstart.cc")] {
         let copy = folder.join(copy);
         io(copy.display(), std::fs::copy(&source, &copy))?;
@@ -129,10 +129,24 @@ pub(super) fn run_quickstart(prefix: &Path) -> Outcome {
         );
         let mut command = Command::new("sh");
         command.args(["-c", &line]).current_dir(&folder).env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
-        let prints = process::run_watched(&mut command, |line| Some(line.to_owned()))?;
-        if prints.as_deref() != Some("2") {
-            return Err(Failure::new(format!("the quickstart as {standard} printed {prints:?}, not 2")));
-        }
+        prints_2(&mut command)?;
     }
     Ok(())
+}
+
+/// A folder below `target`, made empty.
+pub(super) fn empty_folder(name: &str) -> Outcome<PathBuf> {
+    let folder = process::target().join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    io(folder.display(), std::fs::create_dir_all(&folder))?;
+    Ok(folder)
+}
+
+/// Runs the quickstart, which prints 2.
+pub(super) fn prints_2(command: &mut Command) -> Outcome {
+    let prints = process::run_watched(command, |line| Some(line.to_owned()))?;
+    match prints.as_deref() {
+        Some("2") => Ok(()),
+        _ => Err(Failure::new(format!("the quickstart printed {prints:?}, not 2"))),
+    }
 }
