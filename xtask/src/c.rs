@@ -72,9 +72,7 @@ fn examples() -> Outcome<Ended> {
         install_into(&prefix())?;
     }
     build::run_quickstart(&prefix())?;
-    let compiler = Compiler::new(Linked::Installed(prefix()), "c-examples")?;
-    let source = process::root().join("examples/c/sensors.c");
-    let program = compiler.compile(&source, "sensors")?;
+    let program = example("examples/c/sensors.c")?;
     let summary = process::run_watched(&mut process::command(program), |line| Some(line.to_owned()))?;
     Ok(Ended::Passed(summary))
 }
@@ -104,6 +102,16 @@ pub(crate) fn build_agent(prefix: &Path, program: &Path) -> Outcome {
     install_into(prefix)?;
     let compiler = Compiler::new(Linked::Installed(prefix.to_owned()), "c-agent")?;
     compiler.link(&sources("tests/agents/c")?, program)
+}
+
+/// Builds an example on the installed library.
+pub(crate) fn example(source: &str) -> Outcome<PathBuf> {
+    require_compilers()?;
+    if !prefix().exists() {
+        install_into(&prefix())?;
+    }
+    let source = process::root().join(source);
+    Compiler::new(Linked::Installed(prefix()), "c-examples")?.compile(&source, &stem(&source))
 }
 
 /// Builds the worker of the bench on the installed library.

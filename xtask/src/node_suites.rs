@@ -27,7 +27,8 @@ pub(crate) fn npm() -> Outcome<Ended> {
     Ok(Ended::Passed(installed))
 }
 
-fn project() -> Outcome<Project> {
+/// The project that the suite `npm` made.
+pub(crate) fn project() -> Outcome<Project> {
     node::require()?;
     Project::existing(PROJECT)
         .ok_or_else(|| Failure::new("there is no project with the package: the suite `npm` makes it"))

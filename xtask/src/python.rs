@@ -11,8 +11,8 @@ const OLDEST: (u32, u32) = (3, 10);
 const TOOLS: &str = "tools-venv";
 
 /// The folders of Python sources.
-pub(crate) fn folders() -> [&'static str; 3] {
-    ["bindings-python", "examples/python", "tests/agents/python"]
+pub(crate) fn folders() -> [&'static str; 4] {
+    ["bindings-python", "examples/python", "examples/mixed", "tests/agents/python"]
 }
 
 /// A Python of 3.10 or newer: `$PYTHON`, or the first that answers.

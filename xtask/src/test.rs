@@ -27,13 +27,16 @@ const RUN_SUITES: &[Suite] = &[
     Suite { name: "agents", shows: "agents of every language, alone and mixed, in scenarios", run: agents::suite },
 ];
 
+const MIXED_SUITE: Suite =
+    Suite { name: "mixed", shows: "the example in C, Python and Node counts every reading once", run: mixed };
+
 const NET_SUITE: Suite = Suite { name: "net", shows: "the long tests over real sockets, in release", run: long_tests };
 
 /// `test [--net] [--only SUITE,…]`.
 pub(crate) fn run(args: &[String]) -> Outcome {
     let (net, rest): (Vec<_>, Vec<_>) = args.iter().cloned().partition(|arg| arg == "--net");
     let only = check::only(&rest)?;
-    let suites = check::SUITES.iter().chain(RUN_SUITES).chain(c::SUITES);
+    let suites = check::SUITES.iter().chain(RUN_SUITES).chain(c::SUITES).chain([&MIXED_SUITE]);
     let net_suite = (!net.is_empty()).then_some(&NET_SUITE);
     let suites: Vec<Suite> = suites.chain(net_suite).copied().collect();
     report::run(&suites, &only)
@@ -121,6 +124,15 @@ fn pytest() -> Outcome<Ended> {
         is_summary.then(|| line.trim_matches(['=', ' ']).to_owned())
     })?;
     Ok(Ended::Passed(summary))
+}
+
+/// The cluster of three languages, each on its installed package.
+fn mixed() -> Outcome<Ended> {
+    let station = c::example("examples/mixed/station.c")?;
+    let board = node_suites::project()?.add("examples/mixed/board.mjs")?;
+    let mut command = environment()?.python();
+    command.args(["-Iu", "examples/mixed/run.py"]).arg(station).arg(board);
+    process::run_watched(&mut command, |line| Some(line.to_owned())).map(Ended::Passed)
 }
 
 #[cfg(test)]
