@@ -39,7 +39,7 @@ cargo xtask COMMAND
   agents --build [--languages A,…]
                        the agents of tests/agents, each on its installed package
   agents --check [--languages A,…] [--only SCENARIO,…] [--long]
-                       the scenarios over clusters of all languages, alone and mixed; --long blocks hosts for 60 s
+                       the scenarios over clusters of all languages, alone and mixed; --long blocks hosts for 66 s
   gen [--check]        write (or compare) the generated docs and tables
   install --prefix DIR build the C library and install it with its header, for pkg-config and CMake
   pack                 leave the wheel and the npm tarballs in target/pack

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::language::Language;
+use super::language::{Language, mix_name};
 use super::process::{Agent, PATIENCE, Refusal, on_hub};
 
 /// At least so many agents form the cluster of a mix.
@@ -90,6 +90,11 @@ impl Mix {
         }
         cluster.settle();
         cluster
+    }
+
+    /// Prints what was measured, beside the results.
+    pub(crate) fn note(&self, what: &str) {
+        println!("      {}: {what}", mix_name(&self.languages));
     }
 
     /// Ends the agents: `exit` is answered, the status is 0, and nothing else was ever printed.
