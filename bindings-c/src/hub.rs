@@ -141,14 +141,6 @@ fn ring(event: &OwnedFd) {
     let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
 }
 
-fn read_config(text: *const c_char, operation: &str) -> Result<HubConfig, Error> {
-    let text = text.text(operation, "config")?;
-    let document = serde_json::from_str(text).map_err(|error| {
-        Error::new(ErrorKind::InvalidConfig, operation, format!("the document is not JSON: {error}"))
-    })?;
-    HubConfig::from_json(&document)
-}
-
 fn make(config: HubConfig, node: Option<Node>, hub: *mut *mut ph_hub, operation: &str) -> Result<(), Error> {
     if hub.is_null() {
         return Err(refuse(operation, "there is no place for the hub: `hub` is NULL"));
@@ -173,7 +165,8 @@ fn make(config: HubConfig, node: Option<Node>, hub: *mut *mut ph_hub, operation:
 /// is the program's: `PH_ERR_INVALID_CONFIG` lists every problem with its path. Any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn ph_hub_new(config: *const c_char, hub: *mut *mut ph_hub, err: *mut *mut ph_error) -> ph_status {
-    enter("hub_new", err, || make(read_config(config, "hub_new")?, None, hub, "hub_new"))
+    const OPERATION: &str = "hub_new";
+    enter(OPERATION, err, || make(HubConfig::from_text(config.text(OPERATION, "config")?)?, None, hub, OPERATION))
 }
 
 /// Like `ph_hub_new`, for a hub that runs on this node: the configuration has no `node` then. The node must outlive the
@@ -188,7 +181,7 @@ pub extern "C" fn ph_hub_new_on_node(
     const OPERATION: &str = "hub_new_on_node";
     enter(OPERATION, err, || {
         let node = node.object(OPERATION)?.node.clone();
-        make(read_config(config, OPERATION)?, Some(node), hub, OPERATION)
+        make(HubConfig::from_text(config.text(OPERATION, "config")?)?, Some(node), hub, OPERATION)
     })
 }
 

@@ -3,10 +3,9 @@
 use std::ffi::{CString, c_char};
 use std::sync::Arc;
 
-use process_hub::config::HubConfig;
+use process_hub::config::NodeSetup;
 use process_hub::error::{Error, ErrorKind};
 use process_hub::hub::Node;
-use serde_json::{Value, json};
 
 use crate::boundary::{
     HandlePointer as _, OutPointer as _, TextPointer as _, ask, c_text, enter, lend, make_handle, ms, refuse,
@@ -27,24 +26,6 @@ impl Handled for NodeObject {
     const NAME: &'static str = "ph_node";
 }
 
-/// Reads the configuration of a node as that of a hub on it: the core has one document.
-fn read(config: *const c_char, operation: &str) -> Result<HubConfig, Error> {
-    let document: Value = serde_json::from_str(config.text(operation, "config")?).map_err(|error| {
-        Error::new(ErrorKind::InvalidConfig, operation, format!("the document is not JSON: {error}"))
-    })?;
-    let Value::Object(mut node) = document else {
-        return Err(Error::new(ErrorKind::InvalidConfig, operation, "the document must be an object"));
-    };
-    let mut document = json!({"hub_id": "node"});
-    for key in ["profile", "hubs_discover_interval_ms"] {
-        if let Some(option) = node.remove(key) {
-            document[key] = option;
-        }
-    }
-    document["node"] = node.into();
-    HubConfig::from_json(&document)
-}
-
 /// Starts a node. `config` is the part `node` of the configuration, with `profile` and `hubs_discover_interval_ms` beside
 /// its own keys if wanted.
 ///
@@ -57,9 +38,8 @@ pub extern "C" fn ph_node_new(config: *const c_char, node: *mut *mut ph_node, er
         if node.is_null() {
             return Err(refuse(OPERATION, "there is no place for the node: `node` is NULL"));
         }
-        let config = read(config, OPERATION)?;
-        let own = config.node.unwrap_or_default();
-        let started = Node::start(&own, &config.profile, config.hubs_discover_interval)?;
+        let setup = NodeSetup::from_text(config.text(OPERATION, "config")?)?;
+        let started = Node::start(&setup.node, &setup.profile, setup.hubs_discover_interval)?;
         let object =
             NodeObject { name: c_text(started.name().as_str()), address: c_text(started.address()), node: started };
         node.put(make_handle(Arc::new(object))?);

@@ -11,6 +11,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Status};
 use napi_derive::napi;
 use parking_lot::Mutex;
+use process_hub::config::HubConfig;
 use process_hub::error::{Error, ErrorKind};
 use process_hub::hub::{Hub, Node};
 use process_hub::observe::HookName;
@@ -202,6 +203,6 @@ impl Environment {
     /// Reads a configuration document without starting anything, for tests.
     #[napi(catch_unwind)]
     pub fn check_config(&self, document: String) -> napi::Result<()> {
-        crate::hub::read_config(&document).map(drop).map_err(|error| raise(&error))
+        HubConfig::from_text(&document).map(drop).map_err(|error| raise(&error))
     }
 }

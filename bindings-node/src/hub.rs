@@ -79,12 +79,6 @@ fn hook_bits(names: &[String]) -> Result<u64, Error> {
     })
 }
 
-pub(crate) fn read_config(text: &str) -> Result<HubConfig, Error> {
-    let document =
-        serde_json::from_str(text).map_err(|error| Error::new(ErrorKind::InvalidConfig, "start", error.to_string()))?;
-    HubConfig::from_json(&document)
-}
-
 #[napi]
 impl NativeHub {
     #[napi(constructor, catch_unwind)]
@@ -103,7 +97,7 @@ impl NativeHub {
         hooks: Vec<String>,
         node: Option<&NativeNode>,
     ) -> napi::Result<u32> {
-        let config = read_config(&config).map_err(|error| raise(&error))?;
+        let config = HubConfig::from_text(&config).map_err(|error| raise(&error))?;
         let kinds = kind_infos(&kinds).map_err(|error| raise(&error))?;
         let hooks = hook_bits(&hooks).map_err(|error| raise(&error))?;
         let node = node.map(|node| node.node("start")).transpose()?.map(|(_, node)| node.clone());

@@ -4,10 +4,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use napi_derive::napi;
-use process_hub::config::HubConfig;
+use process_hub::config::NodeSetup;
 use process_hub::error::{Error, ErrorKind};
 use process_hub::hub::Node;
-use serde_json::{Value, json};
 
 use crate::cell::Cell;
 use crate::environment::{Environment, Opened};
@@ -20,19 +19,6 @@ const STOP_TIME: Duration = Duration::from_secs(60);
 #[napi]
 pub struct NativeNode {
     node: Arc<OnceLock<(u32, Node)>>,
-}
-
-/// Reads the configuration of a node as that of a hub on it: the core has one document.
-fn read(node: &str, profile: Option<&str>) -> Result<HubConfig, Error> {
-    let parse = |text: &str| -> Result<Value, Error> {
-        serde_json::from_str(text)
-            .map_err(|error| Error::new(ErrorKind::InvalidConfig, "start_node", error.to_string()))
-    };
-    let mut document = json!({"hub_id": "node", "node": parse(node)?});
-    if let Some(profile) = profile {
-        document["profile"] = parse(profile)?;
-    }
-    HubConfig::from_json(&document)
 }
 
 impl NativeNode {
@@ -52,12 +38,11 @@ impl NativeNode {
 
     /// Listens, and begins to look for the other nodes; answers null.
     #[napi(catch_unwind)]
-    pub fn start(&self, environment: &Environment, config: String, profile: Option<String>) -> napi::Result<u32> {
-        let config = read(&config, profile.as_deref()).map_err(|error| raise(&error))?;
+    pub fn start(&self, environment: &Environment, config: String) -> napi::Result<u32> {
+        let setup = NodeSetup::from_text(&config).map_err(|error| raise(&error))?;
         let (cell, shared) = (Arc::clone(&self.node), Arc::clone(&environment.shared));
         environment.shared.begin("start_node", move |number| {
-            let own = config.node.clone().unwrap_or_default();
-            let node = Node::start(&own, &config.profile, config.hubs_discover_interval)?;
+            let node = Node::start(&setup.node, &setup.profile, setup.hubs_discover_interval)?;
             shared.opened(number, Opened::Node(node.clone()));
             let _ = cell.set((number, node));
             Ok(Cell::Null)

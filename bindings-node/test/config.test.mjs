@@ -36,6 +36,24 @@ for (const { name, doc, paths } of vectors.reject) {
   });
 }
 
+for (const { name, doc } of vectors.accept_node) {
+  test(`node to accept: ${name}`, async () => {
+    const node = await ph.Node.fromConfig(doc);
+    await node.stop();
+  });
+}
+
+for (const { name, doc, paths } of vectors.reject_node) {
+  test(`node to refuse: ${name}`, async () => {
+    for (const options of [undefined, { profile: 'fast' }]) {
+      const error = await ph.Node.fromConfig(doc, options).catch((refusal) => refusal);
+      assert.ok(error instanceof ph.InvalidConfigError, String(error));
+      const own = paths.filter((path) => options === undefined || !path.startsWith('profile'));
+      for (const path of own) assert.ok(error.message.includes(`${path}: `), `${path} in ${error.message}`);
+    }
+  });
+}
+
 test('nothing set then only the id and an empty node', () => {
   assert.deepEqual(hubDocument({ hubId: 'h' }), { hub_id: 'h', node: {} });
 });

@@ -18,7 +18,7 @@ export interface Environment {
 }
 
 export interface NativeNode {
-  start(environment: Environment, config: string, profile: string | null): number;
+  start(environment: Environment, config: string): number;
   stop(environment: Environment, timeoutMs: number | null): number;
   readonly name: string;
   readonly address: string;

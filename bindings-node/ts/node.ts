@@ -35,7 +35,10 @@ export class Node {
     return Node.#start(nodeDocument(rest), profile, signal);
   }
 
-  /** Starts a node of the object `node` of the configuration document. */
+  /**
+   * Starts a node of the object `node` of the configuration document; its keys `profile` and
+   * `hubs_discover_interval_ms` are read here, too.
+   */
   static async fromConfig(
     config: Readonly<Record<string, unknown>>,
     given?: { readonly profile?: Profile } & WaitOptions,
@@ -45,12 +48,14 @@ export class Node {
   }
 
   static async #start(config: object, profile: Profile | undefined, signal: WaitOptions['signal']): Promise<Node> {
-    const text = documentText(config, 'start_node');
     const timers = typeof profile === 'object' && profile !== null ? rename(profile, toSnake) : profile;
-    const profileText = timers === undefined ? null : documentText(timers, 'start_node');
+    // What is no document is for the core to refuse.
+    const isDocument = typeof config === 'object' && config !== null && !Array.isArray(config);
+    const document = isDocument && timers !== undefined ? { ...config, profile: timers } : config;
+    const text = documentText(document, 'start_node');
     const made = new native.NativeNode();
     const { environment } = runtime();
-    const begin = (): number => calling(() => made.start(environment, text, profileText));
+    const begin = (): number => calling(() => made.start(environment, text));
     const started = runtime().work('start_node', undefined, begin, () => new Node(made));
     try {
       return await waitFor('start_node', started, signal);

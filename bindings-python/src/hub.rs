@@ -68,18 +68,12 @@ fn kind_infos(rows: Vec<KindRow>) -> Result<Vec<KindInfo>, Error> {
         .collect()
 }
 
-fn read_config(text: &str) -> Result<HubConfig, Error> {
-    let document =
-        serde_json::from_str(text).map_err(|error| Error::new(ErrorKind::InvalidConfig, "start", error.to_string()))?;
-    HubConfig::from_json(&document)
-}
-
 #[pymethods]
 impl NativeHub {
     /// Starts the hub.
     #[new]
     fn new(py: Python<'_>, config: &str, kinds: Vec<KindRow>, node: Option<&Bound<'_, NativeNode>>) -> PyResult<Self> {
-        let config = read_config(config).map_err(|error| raise(py, &error))?;
+        let config = HubConfig::from_text(config).map_err(|error| raise(py, &error))?;
         let kinds = kind_infos(kinds).map_err(|error| raise(py, &error))?;
         let node = match node {
             Some(node) => Some(node.get().node(py, "start")?.clone()),

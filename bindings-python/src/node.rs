@@ -1,10 +1,9 @@
 //! A node that several hubs share.
 
-use process_hub::config::HubConfig;
+use process_hub::config::NodeSetup;
 use process_hub::error::{Error, ErrorKind};
 use process_hub::hub::Node;
 use pyo3::prelude::*;
-use serde_json::{Value, json};
 
 use crate::errors::raise;
 use crate::fork::Generation;
@@ -36,28 +35,13 @@ impl NativeNode {
     }
 }
 
-/// Reads the configuration of a node as that of a hub on it: the core has one document.
-fn read(node: &str, profile: Option<&str>) -> Result<HubConfig, Error> {
-    let parse = |text: &str| -> Result<Value, Error> {
-        serde_json::from_str(text)
-            .map_err(|error| Error::new(ErrorKind::InvalidConfig, "start_node", error.to_string()))
-    };
-    let mut document = json!({"hub_id": "node", "node": parse(node)?});
-    if let Some(profile) = profile {
-        document["profile"] = parse(profile)?;
-    }
-    HubConfig::from_json(&document)
-}
-
 #[pymethods]
 impl NativeNode {
     #[new]
-    fn new(py: Python<'_>, config: &str, profile: Option<&str>) -> PyResult<Self> {
-        let config = read(config, profile).map_err(|error| raise(py, &error))?;
-        let interval = config.hubs_discover_interval;
-        let own = config.node.unwrap_or_default();
-        let node = wait::on_thread(py, "start_node", move || Node::start(&own, &config.profile, interval))?
-            .map_err(|error| raise(py, &error))?;
+    fn new(py: Python<'_>, config: &str) -> PyResult<Self> {
+        let setup = NodeSetup::from_text(config).map_err(|error| raise(py, &error))?;
+        let start = move || Node::start(&setup.node, &setup.profile, setup.hubs_discover_interval);
+        let node = wait::on_thread(py, "start_node", start)?.map_err(|error| raise(py, &error))?;
         Ok(Self { node: Some(node), generation: Generation::present() })
     }
 

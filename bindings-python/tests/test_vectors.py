@@ -96,6 +96,20 @@ def test_config_to_refuse_then_every_path_is_named(case):
         assert path in str(caught.value)
 
 
+@pytest.mark.parametrize("case", CONFIG["accept_node"], ids=named)
+def test_node_to_accept_then_it_starts(case):
+    with ph.Node.from_config(case["doc"]) as node:
+        assert node.name == case["doc"].get("name", node.name)
+
+
+@pytest.mark.parametrize("case", CONFIG["reject_node"], ids=named)
+def test_node_to_refuse_then_every_path_is_named(case):
+    with pytest.raises(ph.InvalidConfigError) as caught:
+        ph.Node.from_config(case["doc"]).start()
+    for path in case["paths"]:
+        assert f"{path}: " in str(caught.value)
+
+
 def test_results_then_of_these_shapes(hub):
     specs = [
         ph.ChildSpec("c", "counter", metadata={"tag": "x"}),

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use process_hub::config::HubConfig;
-use process_hub::error::ErrorKind;
+use process_hub::config::{HubConfig, NodeSetup, Problem};
+use process_hub::error::{Error, ErrorKind};
 use serde_json::Value;
 
 fn cases(list: &str) -> Vec<Value> {
@@ -33,19 +33,37 @@ fn documents_to_refuse_then_refused_with_exactly_these_paths() {
     for case in cases("reject") {
         let name = &case["name"];
         let problems = HubConfig::check_json(&case["doc"]).expect_err(&name.to_string());
-        let mut paths: Vec<&str> = problems.iter().map(|p| p.path.as_str()).collect();
-        paths.sort_unstable();
-        let wanted: Vec<&str> = case["paths"]
-            .as_array()
-            .expect("paths")
-            .iter()
-            .map(|path| path.as_str().expect("a path is a text"))
-            .collect();
-        assert_eq!(paths, wanted, "{name}");
-        let error = HubConfig::from_json(&case["doc"]).expect_err(&name.to_string());
+        check_refusal(&case, &problems, &HubConfig::from_json(&case["doc"]).expect_err(&name.to_string()));
+    }
+}
+
+/// The problems are at the paths that the case says, and all are in the error.
+fn check_refusal(case: &Value, problems: &[Problem], error: &Error) {
+    let mut paths: Vec<&str> = problems.iter().map(|p| p.path.as_str()).collect();
+    paths.sort_unstable();
+    assert_eq!(Value::from(paths), case["paths"], "{}", case["name"]);
+    assert_eq!(error.kind, ErrorKind::InvalidConfig);
+    for problem in problems {
+        assert!(error.message.contains(&problem.to_string()), "{}: {error}", case["name"]);
+    }
+}
+
+#[test]
+fn nodes_of_their_own_then_accepted_or_refused_with_exactly_these_paths() {
+    for case in cases("accept_node") {
+        NodeSetup::from_json(&case["doc"]).unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
+    }
+    for case in cases("reject_node") {
+        let name = case["name"].to_string();
+        let problems = NodeSetup::check_json(&case["doc"]).expect_err(&name);
+        check_refusal(&case, &problems, &NodeSetup::from_json(&case["doc"]).expect_err(&name));
+    }
+}
+
+#[test]
+fn text_that_is_no_json_then_refused_as_a_configuration() {
+    for error in [HubConfig::from_text("{").expect_err("no JSON"), NodeSetup::from_text("{").expect_err("no JSON")] {
         assert_eq!(error.kind, ErrorKind::InvalidConfig);
-        for problem in &problems {
-            assert!(error.message.contains(&problem.to_string()), "{name}: {error}");
-        }
+        assert!(error.message.contains("$: is not JSON"), "{error}");
     }
 }

@@ -26,7 +26,6 @@ from process_hub._spec import ChildSpec
 from process_hub.errors import (
     ClosedError,
     InvalidArgumentError,
-    InvalidConfigError,
     NotStartedError,
     WouldDeadlockError,
 )
@@ -143,11 +142,8 @@ class BaseHub:
         node: Node | None,
         hooks: Mapping[str, Any] | None,
     ) -> Any:
-        if not isinstance(config, Mapping):
-            message = f"$: must be a mapping, not {config!r}"
-            raise InvalidConfigError(message, operation="start")
+        document = _config.mapping(config, "start")
         hub = cls.__new__(cls)
-        document = dict(config)
         if node is None:
             document.setdefault("node", {})
         hub._prepare(document, kinds, node, hooks)

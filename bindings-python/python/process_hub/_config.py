@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from process_hub._durations import Duration, config_ms
+from process_hub.errors import InvalidConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,14 @@ _DURATIONS = frozenset(
         "shutdown_timeout",
     }
 )
+
+
+def mapping(given: Any, operation: str) -> dict[str, Any]:
+    """Return a copy of a configuration document, or raise that it is none."""
+    if not isinstance(given, Mapping):
+        message = f"$: must be a mapping, not {given!r}"
+        raise InvalidConfigError(message, operation=operation)
+    return dict(given)
 
 
 def document(options: Mapping[str, Any]) -> dict[str, Any]:

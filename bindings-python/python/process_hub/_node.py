@@ -42,9 +42,9 @@ class Node:
                 "security": security,
                 "labels": labels,
                 "weight": weight,
+                "profile": profile,
             }
         )
-        self._profile = profile
         self._native: NativeNode | None = None
         self._generation = generation()
 
@@ -55,9 +55,14 @@ class Node:
         *,
         profile: str | Mapping[str, Any] | None = None,
     ) -> Node:
-        """Make a node of the object `node` of the configuration document."""
-        node = cls(profile=profile)
-        node._config = dict(config)
+        """Make a node of the object `node` of the configuration document.
+
+        Its keys `profile` and `hubs_discover_interval_ms` are read here, too.
+        """
+        node = cls()
+        node._config = _config.mapping(config, "start_node")
+        if profile is not None:
+            node._config["profile"] = profile
         return node
 
     def start(self) -> Node:
@@ -66,8 +71,7 @@ class Node:
             message = "the node was started before; make another one"
             raise InvalidArgumentError(message, operation="start_node")
         process.check_start()
-        profile = None if self._profile is None else json.dumps(self._profile)
-        self._native = NativeNode(json.dumps(self._config), profile)
+        self._native = NativeNode(json.dumps(self._config))
         process.opened(self)
         return self
 

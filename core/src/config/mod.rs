@@ -80,6 +80,17 @@ pub struct NodeConfig {
     pub weight: f64,
 }
 
+/// A node made apart from its hubs: what [`crate::hub::Node::start`] takes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NodeSetup {
+    /// The node's own options.
+    pub node: NodeConfig,
+    /// The timers of failure detection.
+    pub profile: Profile,
+    /// How often seeds are tried again.
+    pub hubs_discover_interval: Duration,
+}
+
 /// How peers prove themselves (A9).
 #[derive(Clone, PartialEq, Debug, Default)]
 pub enum Security {

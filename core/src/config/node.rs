@@ -5,30 +5,73 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::defaults as table;
-use super::problem::Problems;
-use super::reader::{Section, did_you_mean, is_label, show};
-use super::{NodeConfig, Security};
+use super::parse::parse_text;
+use super::problem::{Problem, Problems, invalid_config};
+use super::reader::{Section, did_you_mean, is_label, join, show};
+use super::{NodeConfig, NodeSetup, Security, parse, validate};
+use crate::error::Error;
 use crate::ids::NodeName;
 
 /// Reads `node`, if it is there.
 pub(super) fn read(root: &mut Section<'_>, problems: &mut Problems) -> Option<NodeConfig> {
     let mut section = root.section("node", problems)?;
+    let node = read_options(&mut section, problems);
+    section.finish(problems);
+    Some(node)
+}
+
+impl NodeSetup {
+    /// Reads the JSON document of a node that is made apart from its hubs: the keys of a hub's `node`, and beside them
+    /// `profile` and `hubs_discover_interval_ms`.
+    ///
+    /// # Errors
+    /// As for [`super::HubConfig::from_json`].
+    pub fn from_json(document: &Value) -> Result<Self, Error> {
+        Self::check_json(document).map_err(|problems| invalid_config(&problems))
+    }
+
+    /// [`Self::from_json`] of a text.
+    ///
+    /// # Errors
+    /// The same; also for what is not JSON.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        Self::from_json(&parse_text(text)?)
+    }
+
+    /// [`Self::from_json`] with the problems as values.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the document's options.
+    pub fn check_json(document: &Value) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let mut root = Section::open("", document, &mut problems);
+        let node = read_options(&mut root, &mut problems);
+        let hubs_discover_interval = root.duration(&table::HUBS_DISCOVER_INTERVAL_MS, &mut problems);
+        let profile = parse::profile(&mut root, &mut problems);
+        root.finish(&mut problems);
+        check(&node, "", &mut problems);
+        validate::check_profile(&profile, &mut problems);
+        problems.into_result(Self { node, profile, hubs_discover_interval })
+    }
+}
+
+/// Reads the node's own options out of a section that may have others.
+fn read_options(section: &mut Section<'_>, problems: &mut Problems) -> NodeConfig {
     let default = NodeConfig::default();
     let name = section.text("name", problems).and_then(|text| match NodeName::new(text) {
         Ok(name) => Some(name),
         Err(error) => {
-            problems.add("node.name", error.message);
+            problems.add(section.path_of("name"), error.message);
             None
         }
     });
     let listen = section.text("listen", problems).map(str::to_owned);
     let advertise = section.text("advertise", problems).map(str::to_owned);
-    let seeds = seeds(&mut section, problems);
-    let security = security(&mut section, problems);
+    let seeds = seeds(section, problems);
+    let security = security(section, problems);
     let labels = section.texts("labels", table::MAX_LABELS, problems);
-    let weight = weight(&mut section, problems);
-    section.finish(problems);
-    Some(NodeConfig { name, listen: listen.unwrap_or(default.listen), advertise, seeds, security, labels, weight })
+    let weight = weight(section, problems);
+    NodeConfig { name, listen: listen.unwrap_or(default.listen), advertise, seeds, security, labels, weight }
 }
 
 fn seeds(section: &mut Section<'_>, problems: &mut Problems) -> Vec<String> {
@@ -36,7 +79,10 @@ fn seeds(section: &mut Section<'_>, problems: &mut Problems) -> Vec<String> {
     for (index, value) in section.list("seeds", problems).into_iter().flatten().enumerate() {
         match value.as_str() {
             Some(seed) => seeds.push(seed.to_owned()),
-            None => problems.add(format!("node.seeds[{index}]"), format!("must be a text, not {}", show(value))),
+            None => {
+                let path = section.path_of(&format!("seeds[{index}]"));
+                problems.add(path, format!("must be a text, not {}", show(value)));
+            }
         }
     }
     seeds
@@ -61,13 +107,13 @@ fn security(section: &mut Section<'_>, problems: &mut Problems) -> Security {
             Security::InsecurePlaintext
         }
         Some("mtls") => {
-            problems.add("node.security.mode", "mtls is not available in this version; key is");
+            problems.add(section.path_of("mode"), "mtls is not available in this version; key is");
             Security::default()
         }
         Some(other) => {
             let known = ["key", "mtls", "insecure_plaintext"].into_iter();
             problems.add(
-                "node.security.mode",
+                section.path_of("mode"),
                 format!(
                     "must be key or insecure_plaintext, not {}{}",
                     show(&Value::from(other)),
@@ -84,61 +130,62 @@ fn weight(section: &mut Section<'_>, problems: &mut Problems) -> f64 {
         return table::DEFAULT_WEIGHT;
     };
     value.as_f64().unwrap_or_else(|| {
-        problems.add("node.weight", format!("must be a number, not {}", show(value)));
+        problems.add(section.path_of("weight"), format!("must be a number, not {}", show(value)));
         table::DEFAULT_WEIGHT
     })
 }
 
-/// Checks what types alone do not say; used for documents and for configurations made in Rust.
-pub(super) fn check(node: &NodeConfig, problems: &mut Problems) {
-    check_listen(node, problems);
+/// Checks what types alone do not say; used for documents, in which the options are at `path`, and for configurations
+/// made in Rust.
+pub(super) fn check(node: &NodeConfig, path: &str, problems: &mut Problems) {
+    let at = |key: &str| join(path, key);
+    if let Some(what) = listen_refusal(node) {
+        problems.add(at("listen"), what);
+    }
     if let Some(advertise) = &node.advertise {
         match split_address(advertise) {
             Some((_, port)) if port > 0 => {}
-            Some(_) => problems.add("node.advertise", "must have a port other than 0"),
-            None => problems.add("node.advertise", not_an_address(advertise)),
+            Some(_) => problems.add(at("advertise"), "must have a port other than 0"),
+            None => problems.add(at("advertise"), not_an_address(advertise)),
         }
     }
     if node.seeds.len() > table::MAX_SEEDS {
-        problems.add("node.seeds", format!("must have at most {} entries", table::MAX_SEEDS));
+        problems.add(at("seeds"), format!("must have at most {} entries", table::MAX_SEEDS));
     }
     for (index, seed) in node.seeds.iter().take(table::MAX_SEEDS).enumerate() {
         if let Some(what) = seed_refusal(seed) {
-            problems.add(format!("node.seeds[{index}]"), what);
+            problems.add(at(&format!("seeds[{index}]")), what);
         }
     }
     if let Security::Key { key_file } = &node.security
         && key_file.as_os_str().is_empty()
     {
-        problems.add("node.security.key_file", "must not be empty");
+        problems.add(at("security.key_file"), "must not be empty");
     }
     if node.labels.len() > table::MAX_LABELS {
-        problems.add("node.labels", format!("must have at most {} keys", table::MAX_LABELS));
+        problems.add(at("labels"), format!("must have at most {} keys", table::MAX_LABELS));
     }
     let is_bad = |(key, value): &(&String, &String)| !is_label(key) || !is_label(value);
     if let Some((key, _)) = node.labels.iter().find(is_bad) {
         let shown = show(&Value::from(key.as_str()));
-        problems.add("node.labels", format!("key and value must have 1 to 255 bytes, at {shown}"));
+        problems.add(at("labels"), format!("key and value must have 1 to 255 bytes, at {shown}"));
     }
     if !(node.weight > 0.0 && node.weight <= table::MAX_WEIGHT) {
-        problems.add("node.weight", format!("must be above 0 and at most {}, not {}", table::MAX_WEIGHT, node.weight));
+        problems.add(at("weight"), format!("must be above 0 and at most {}, not {}", table::MAX_WEIGHT, node.weight));
     }
 }
 
-fn check_listen(node: &NodeConfig, problems: &mut Problems) {
+fn listen_refusal(node: &NodeConfig) -> Option<String> {
     let Some((host, _)) = split_address(&node.listen) else {
-        problems.add("node.listen", not_an_address(&node.listen));
-        return;
+        return Some(not_an_address(&node.listen));
     };
-    if node.security != Security::InsecurePlaintext && !is_loopback(host) {
-        problems.add(
-            "node.listen",
-            format!(
-                "{host} is no loopback address (127.0.0.1, [::1] or localhost): without TLS, which is not \
-                 available in this version, any other needs security.mode insecure_plaintext"
-            ),
-        );
-    }
+    let is_open = node.security != Security::InsecurePlaintext && !is_loopback(host);
+    is_open.then(|| {
+        format!(
+            "{host} is no loopback address (127.0.0.1, [::1] or localhost): without TLS, which is not \
+             available in this version, any other needs security.mode insecure_plaintext"
+        )
+    })
 }
 
 fn seed_refusal(seed: &str) -> Option<String> {

@@ -23,6 +23,14 @@ impl HubConfig {
         Self::check_json(document).map_err(|problems| invalid_config(&problems))
     }
 
+    /// [`Self::from_json`] of a text.
+    ///
+    /// # Errors
+    /// The same; also for what is not JSON.
+    pub fn from_text(text: &str) -> Result<Self, Error> {
+        Self::from_json(&parse_text(text)?)
+    }
+
     /// [`Self::from_json`] with the problems as values.
     ///
     /// # Errors
@@ -33,6 +41,13 @@ impl HubConfig {
         config.check_options(&mut problems);
         problems.into_result(config)
     }
+}
+
+pub(super) fn parse_text(text: &str) -> Result<Value, Error> {
+    serde_json::from_str(text).map_err(|error| {
+        let what = format!("is not JSON: {error}");
+        invalid_config(&[Problem { path: "$".into(), what }])
+    })
 }
 
 fn read(document: &Value, problems: &mut Problems) -> HubConfig {
@@ -158,7 +173,7 @@ fn backoff(section: &mut Section<'_>, problems: &mut Problems) -> (Duration, Dur
     }
 }
 
-fn profile(root: &mut Section<'_>, problems: &mut Problems) -> Profile {
+pub(super) fn profile(root: &mut Section<'_>, problems: &mut Problems) -> Profile {
     const NAMES: &[&str] = &["fast", "lan", "wan"];
     let Some(value) = root.value("profile") else {
         return Profile::lan();

@@ -30,7 +30,7 @@ impl<'a> Section<'a> {
 
     /// The path of `key` in this section.
     pub(crate) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+        join(&self.path, key)
     }
 
     /// The value of `key`, and that `key` is known here.
@@ -194,6 +194,11 @@ fn shorten(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// The path of `key` in the section at `path`.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.into() } else { format!("{path}.{key}") }
 }
 
 fn shown_path(path: &str) -> &str {

@@ -29,7 +29,7 @@ impl HubConfig {
     /// Everything but the static children, whose reader checks them.
     pub(super) fn check_options(&self, problems: &mut Problems) {
         if let Some(node) = &self.node {
-            node::check(node, problems);
+            node::check(node, "node", problems);
         }
         check_migration(&self.migration, problems);
         let Synchronization::PubSub { sync_interval } = self.synchronization;
@@ -98,7 +98,7 @@ fn check_restart(config: &HubConfig, problems: &mut Problems) {
     }
 }
 
-fn check_profile(profile: &Profile, problems: &mut Problems) {
+pub(super) fn check_profile(profile: &Profile, problems: &mut Problems) {
     for (option, value) in [
         (&table::PROBE_PERIOD_MS, profile.probe_period),
         (&table::PROBE_TIMEOUT_MS, profile.probe_timeout),
