@@ -115,6 +115,30 @@ fn scenario_18_check_existing_is_off_then_the_running_child_is_refused_all_the_s
 }
 
 #[test]
+fn known_id_and_rollback_then_nothing_begins_unless_check_existing_is_off() {
+    let cluster = Cluster::of(&THREE);
+    start(&cluster, vec![spec("known")], options());
+    let rollback = StartOptions { on_failure: OnFailure::Rollback, ..options() };
+    let specs = |new: &str| vec![spec(new), spec("known"), spec(&format!("{new} too"))];
+    for hub in &cluster.hubs {
+        eventually("it is known here", || hub.child_lookup("known").is_some());
+        let checked = hub.start_children(specs("checked"), rollback.clone()).wait().unwrap();
+        assert_eq!(kinds(&checked.errors), [("known", ErrorKind::AlreadyStarted)]);
+        assert_eq!((checked.rollback, checked.started.len()), (true, 0));
+    }
+    assert_eq!((cluster.census.starts("checked"), cluster.census.starts("checked too")), (0, 0));
+    let unchecked = StartOptions { check_existing: false, ..rollback.clone() };
+    let result = cluster.hubs[1].start_children(specs("unchecked"), unchecked).wait().unwrap();
+    assert_eq!(kinds(&result.errors), [("known", ErrorKind::AlreadyStarted)]);
+    assert_eq!((result.rollback, result.started.len()), (true, 2));
+    assert_eq!((cluster.census.starts("unchecked"), cluster.census.starts("unchecked too")), (1, 1));
+    // Known here and stopped: the owner decides, and the rest begins.
+    cluster.hubs[0].stop_children(vec![child_id("known")], PATIENCE).wait().unwrap();
+    let again = cluster.hubs[2].start_children(specs("again"), rollback).wait().unwrap();
+    assert_eq!((again.errors, again.started.len()), (vec![], 3));
+}
+
+#[test]
 fn scenario_18_if_exists_is_return_then_the_running_child_is_the_answer() {
     let cluster = Cluster::of(&THREE);
     let first = start(&cluster, vec![spec("known")], options()).into_one().unwrap();

@@ -40,8 +40,10 @@ pub enum Input {
 pub struct StartOptions {
     /// Total time of the request.
     pub timeout: Duration,
-    /// ProcessHub's option to look the ids up in the caller's registry first. Here the owner decides in any case,
-    /// and one known id refuses no other: what it answers is `if_exists`, whatever this says.
+    /// Whether the ids are looked up in this node's registry before anything is started. Where a child that is there
+    /// already undoes all others (`on_failure: rollback`, `if_exists: error`), what is known here is asked about first,
+    /// and a refusal ends the request before any of the others began; unchecked, they are started and stopped again.
+    /// Otherwise each child is answered by itself, and this changes nothing. What is there the owner decides (R1).
     pub check_existing: bool,
     /// What to answer for an id that is already wanted.
     pub if_exists: IfExists,

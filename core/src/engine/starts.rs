@@ -1,5 +1,7 @@
 //! `start_children`: the asking side, and the owner who alone decides (R1).
 
+mod known;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ enum State {
     /// An interceptor of `child_data_alter` looks at the spec.
     Altering,
     Planned,
+    /// Others are asked about first.
+    Held,
     Asked {
         node: NodeRef,
         at: Timestamp,
@@ -66,6 +70,8 @@ pub(super) struct StartRequest {
     /// No item before this one is planned and not asked for.
     planned_from: usize,
     /// Second specs with an id that the request has already.
+    /// What is known here is to be asked about before anything is started.
+    is_unchecked: bool,
     duplicates: Vec<ChildError>,
     open: usize,
     pub(super) unconfirmed: Unconfirmed,
@@ -78,7 +84,7 @@ impl StartRequest {
         for item in &mut self.items {
             let is_lost = match &item.state {
                 State::Asked { node: asked, .. } | State::Confirming { node: asked, .. } => asked == node,
-                State::Altering | State::Planned | State::Started { .. } | State::Failed(_) => false,
+                State::Altering | State::Held | State::Planned | State::Started { .. } | State::Failed(_) => false,
             };
             if is_lost {
                 item.state = State::Planned;
@@ -110,7 +116,7 @@ impl Item {
     fn is_done(&self) -> bool {
         match self.state {
             State::Started { .. } | State::Failed(_) => true,
-            State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => false,
+            State::Altering | State::Held | State::Planned | State::Asked { .. } | State::Confirming { .. } => false,
         }
     }
 }
@@ -140,6 +146,7 @@ impl Engine {
             open: 0,
             unconfirmed: Unconfirmed::default(),
             options,
+            is_unchecked: options.checks_first(),
         };
         let mut ids = IndexSet::with_capacity_and_hasher(specs.len(), FixedHash);
         for spec in specs {
@@ -254,6 +261,9 @@ impl Engine {
         request.planned_from = 0;
         self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
         self.plan_part(id);
+        if std::mem::take(&mut request.is_unchecked) {
+            Self::hold_unknown(&self.children, request);
+        }
     }
 
     /// Asks the owners for the next part of what is planned.
@@ -355,7 +365,10 @@ impl Engine {
                 continue;
             };
             match (&item.state, answer) {
-                (State::Altering | State::Started { .. } | State::Failed(_) | State::Confirming { .. }, _) => {}
+                (
+                    State::Altering | State::Held | State::Started { .. } | State::Failed(_) | State::Confirming { .. },
+                    _,
+                ) => {}
                 (State::Planned | State::Asked { .. }, StartAnswer::Started { epoch, seq }) => {
                     item.state = State::Confirming { node: from.clone(), epoch };
                     if seq <= confirmed_seq {
@@ -403,7 +416,7 @@ impl Engine {
             for item in request.items.iter_mut().filter(|item| !item.is_done()) {
                 let node = match &item.state {
                     State::Asked { node, .. } | State::Confirming { node, .. } => Some(node),
-                    State::Altering | State::Planned | State::Started { .. } | State::Failed(_) => None,
+                    State::Altering | State::Held | State::Planned | State::Started { .. } | State::Failed(_) => None,
                 };
                 let message = format!("not started within {} ms", timeout.as_millis());
                 let error = child_error(&item.spec.id, node, ErrorKind::Timeout, message);
@@ -417,6 +430,9 @@ impl Engine {
     fn start_finished(&mut self, id: u64) {
         if !matches!(self.requests.get(&id), Some(Request::Start(request)) if request.open == 0) {
             return;
+        if self.let_held_begin(id) {
+            return self.plan_start(id);
+        }
         }
         let Some(Request::Start(request)) = self.close_request(id) else {
             return;
@@ -439,6 +455,8 @@ impl Engine {
                 }
                 State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
             }
+                // Held back until another was refused: never begun.
+                State::Held => {}
         }
         if result.errors.is_empty() || undone.is_empty() {
             result.rollback = !result.errors.is_empty() && is_undone;

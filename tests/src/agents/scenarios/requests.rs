@@ -115,6 +115,21 @@ pub(crate) fn start_options(mix: &Mix) {
         assert!(begin.elapsed() < Duration::from_secs(4), "a stop right after the start waited for `shutdown_ms`");
         await_gone(member, &undone);
 
+        // All or none: what is known is asked about before anything begins, unless that is switched off.
+        let (unborn, born) = (id("unborn"), id("born"));
+        for (new, checks) in [(&unborn, Value::Null), (&born, json!(false))] {
+            let specs = json!([{"id": new, "kind": "probe"}, {"id": good, "kind": "probe"}]);
+            let result = start(member, specs, json!({"on_failure": "rollback", "check_existing": checks}));
+            assert_eq!((&result["rollback"], ids(&result["errors"], "id")), (&json!(true), vec![&*good]), "{result}");
+            assert_eq!(ids(&result["started"], "id"), if checks.is_null() { vec![] } else { vec![&**new] }, "{result}");
+        }
+        assert!(cluster.members.iter().all(|member| member.callbacks(&unborn).is_empty()));
+        let nameless = start(member, json!([{"kind": "probe"}]), json!({}));
+        assert_eq!(
+            (&nameless["errors"][0]["id"], &nameless["errors"][0]["kind"]),
+            (&Value::Null, &json!("invalid_argument"))
+        );
+
         let specs = json!([{"id": kept, "kind": "probe", "metadata": {"tag": "own"}}]);
         start(member, specs, json!({"metadata": {"tag": "filled", "more": [1]}}));
         assert_eq!(member.row(&kept)["metadata"], json!({"tag": "own", "more": [1]}), "fills what the spec leaves out");
