@@ -283,6 +283,33 @@ def test_blocking_and_async_hubs_then_one_cluster(hub_id):
     run(body())
 
 
+def test_callback_cancelled_before_its_first_step_then_its_call_is_answered(hub_id):
+    class Slow(ph.Child):
+        async def handle(self, message):
+            return message
+
+    async def body():
+        loop = asyncio.get_running_loop()
+        async with ph.AsyncHub(hub_id, kinds={"slow": Slow}) as hub:
+            await hub.start_child("c", "slow")
+            doomed = []
+
+            def cancel_callbacks(loop, coroutine, **options):
+                task = asyncio.Task(coroutine, loop=loop, **options)
+                if "_begin_task" in coroutine.__qualname__:
+                    doomed.append(task.cancel())
+                return task
+
+            loop.set_task_factory(cancel_callbacks)
+            with pytest.raises(ph.ChildFailedError, match="was cancelled"):
+                await hub.call("c", 1, timeout=10.0)
+            loop.set_task_factory(None)
+            assert doomed == [True]
+            assert await hub.call("c", 2) == 2
+
+    run(body())
+
+
 def test_run_cancelled_before_its_first_step_then_the_stop_does_not_wait(hub_id):
     class Worker(ph.Child):
         stateless = True

@@ -246,7 +246,11 @@ class Host:
                 # Tasks that the callback leaves behind no longer wait for it.
                 chain.clear()
 
-        _begin_task(context, body())
+        def ended(task: asyncio.Task[None]) -> None:
+            if task.cancelled():  # before its first step, so that `body` never ran
+                self.native.fail(number, "the callback was cancelled", None, None)
+
+        _begin_task(context, body()).add_done_callback(ended)
 
     # --- operations ------------------------------------------------------------
 
