@@ -66,6 +66,24 @@ static ph_status intercept(void *user_data, const char *spec, const char *nodes,
     return PH_OK;
 }
 
+static void observe_spec(void *user_data, const char *hook, const char *payload) {
+    CHECK(user_data == &told && strcmp(hook, "child_data_alter") == 0);
+    CHECK(strstr(payload, "\"nodes\":[\"a\"]") != NULL && strstr(payload, "\"args\":null") != NULL);
+    note("s");
+}
+
+/* An observer of the hook that can be intercepted is told of the spec as it was asked for. */
+static void observed_specs(void) {
+    ph_hub *hub = counter_hub("a", NULL, NULL);
+    CHECK_OK(ph_hub_on(hub, "child_data_alter", "x", 0, observe_spec, &told, open_gate, &error));
+    CHECK_OK(ph_hub_intercept(hub, "child_data_alter", "y", 0, intercept, NULL, NULL, &error));
+    start_child(hub, "changed", "counter");
+    check_call(hub, "changed", "1", "11");
+    gate_wait(&told, 1);
+    end_hub(&hub);
+    CHECK(strcmp(order, "s") == 0 && gate_count(&dropped) == 1);
+}
+
 static void failed(void *user_data, const char *hook, const char *payload) {
     (void)user_data, (void)hook;
     CHECK(strstr(payload, "\"callback\":\"child_data_alter\"") != NULL);
@@ -152,6 +170,7 @@ static void logs(void) {
 static const test_case CASES[] = {
     {"observers", observers, 0, 30, ""},
     {"interceptors", interceptors, 0, 30, ""},
+    {"observed_specs", observed_specs, 0, 30, ""},
     {"a_slow_observer", a_slow_observer, 0, 30, ""},
     {"logs", logs, 0, 30, ""},
 };

@@ -1,9 +1,8 @@
 //! Items of the host queue as cells; `items.ts` names the numbers.
 
 use process_hub::engine::Outcome;
-use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StartContext, StartReason};
+use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StartContext};
 use process_hub::host::queue::HostItem;
-use process_hub::spec::Mode;
 use serde_json::json;
 
 use crate::cell::Cell;
@@ -67,27 +66,14 @@ fn outcome_cell(outcome: Outcome) -> Cell {
 /// What is told of a start besides its arguments. The hub and the node are known.
 fn context(context: &StartContext) -> Cell {
     let spec = &context.spec;
-    let reason = match context.reason {
-        StartReason::Initial => "initial",
-        StartReason::Restart => "restart",
-        StartReason::Migration => "migration",
-        StartReason::Failover => "failover",
-    };
     Cell::List(vec![
         Cell::text(spec.id.as_str()),
         Cell::text(spec.kind.as_str()),
         Cell::number(context.epoch.0),
-        Cell::text(mode_name(context.mode)),
-        Cell::text(reason),
+        Cell::text(context.mode.name()),
+        Cell::text(context.reason.name()),
         spec.metadata.as_deref().map_or(Cell::Null, Cell::text),
     ])
-}
-
-const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Active => "active",
-        Mode::Passive => "passive",
-    }
 }
 
 fn call_cells(call: HostCall) -> [Cell; WIDTH] {
@@ -103,7 +89,7 @@ fn call_cells(call: HostCall) -> [Cell; WIDTH] {
         HostRequest::PrepareState => (PREPARE_STATE, Cell::Null, Cell::Null),
         HostRequest::AlterState(state) => (ALTER_STATE, Cell::Payload(state), Cell::Null),
         HostRequest::ResolveConflict(state) => (RESOLVE_CONFLICT, Cell::Payload(state), Cell::Null),
-        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, Cell::text(mode_name(mode)), Cell::Null),
+        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, Cell::text(mode.name()), Cell::Null),
         HostRequest::HandoverStart(HandoverTarget::Node { node, epoch }) => {
             (HANDOVER_START, Cell::json(&json!({ "node": node, "epoch": epoch })), Cell::Null)
         }

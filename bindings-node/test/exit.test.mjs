@@ -37,7 +37,8 @@ test('used after close then closed', () =>
     for (const use of [() => hub.call('c', 1), () => hub.send('c'), () => hub.startChild({id: 'c', kind: 'counter'}),
       () => hub.stopChildren(['c']), async () => hub.nodes(), async () => hub.childLookup('c'), () => hub.where('c'),
       () => hub.register('x', Counter), () => hub.drain(), () => hub.whichChildren(), async () => hub.address,
-      async () => hub.on('stateLost', () => {}), async () => hub.intercept('childDataAlter', () => {})]) {
+      async () => hub.on('stateLost', () => {}), async () => hub.once('stateLost', () => {}),
+      async () => hub.prependOnceListener('stateLost', () => {}), async () => hub.intercept('childDataAlter', () => {})]) {
       await use().then(() => console.log('worked'), (error) => { if (!(error instanceof ph.ClosedError)) console.log(error); });
     }
     hub.off('stateLost', () => {}); hub.removeAllListeners(); hub.ref(); hub.unref();

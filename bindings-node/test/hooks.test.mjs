@@ -77,10 +77,26 @@ test('hub stopped then its observers are told before it is closed', async () => 
 test('unknown hook or a handler that is none then invalid argument', async (t) => {
   const hub = await start(t);
   assert.throws(() => hub.on('state_lost', () => {}), { kind: 'invalid_argument', message: /stateLost/ });
-  assert.throws(() => hub.on('childDataAlter', () => {}), /use intercept/);
   assert.throws(() => hub.on('stateLost', 7), ph.InvalidArgumentError);
   assert.throws(() => hub.intercept('stateLost', () => {}), ph.InvalidArgumentError);
   assert.throws(() => hub.intercept('childDataAlter', 'x'), ph.InvalidArgumentError);
+});
+
+test('childDataAlter observed then told of the spec as it was asked for', async (t) => {
+  const hub = await start(t);
+  const told = [];
+  const see = (payload) => told.push(payload);
+  hub.on('childDataAlter', see);
+  hub.intercept('childDataAlter', (spec) => ({ ...spec, args: 10 }), { id: 'changes' });
+  await hub.startChild({ id: 'a', kind: 'counter', args: 4, onError: 'restart' });
+  assert.equal(await hub.call('a'), 10);
+  await until(() => told.length > 0);
+  const [{ spec, nodes }] = told;
+  assert.deepEqual([spec.id, spec.args, spec.onError, nodes], ['a', 4, 'restart', [hub.nodeName]]);
+  hub.off('childDataAlter', see).off('childDataAlter', 'changes');
+  await hub.startChild({ id: 'b', kind: 'counter', args: 4 });
+  assert.equal(await hub.call('b'), 4);
+  assert.equal(told.length, 1);
 });
 
 test('interceptors then they change specs in their order, and one that fails changes nothing and is told', async (t) => {

@@ -37,7 +37,10 @@ export abstract class BaseHub extends HookEmitter {
     super();
     this.host = new Host(this as unknown as Hub, this.native, kinds, {
       completed: (request, error, value) => this.answers.settle(request, error, value),
-      hook: (name, payload) => this.dispatch(toCamel(name) as HookName, payloadOf(payload) as never),
+      hook: (name, payload) => {
+        const hook = toCamel(name) as HookName;
+        this.dispatch(hook, payloadOf(hook, payload));
+      },
       alter: (spec, nodes) => this.interceptors.alter(spec, nodes),
       closed: () => this.ended(),
     });

@@ -51,14 +51,13 @@ export abstract class HookEmitter extends Base {
     return this.#add(hook, handler, {}, () => plain.prependListener.call(this as never, hook, handler as never));
   }
 
-  /** Removes a handler, or the one with this id. */
-  off(hook: typeof INTERCEPTED, by: Interceptor | string): this;
+  /** Removes a handler, or the one with this id; an interceptor too. */
+  off(hook: typeof INTERCEPTED, by: Interceptor | HookHandler<typeof INTERCEPTED> | string): this;
   off<K extends HookName>(hook: K, by: HookHandler<K> | string): this;
   off(hook: HookName | typeof INTERCEPTED, by: Handler | Interceptor | string): this {
     if (hook === INTERCEPTED) {
       this.interceptors.remove(by as Interceptor | string);
       this.#changed();
-      return this;
     }
     const handler = typeof by === 'string' ? this.#named(hook, by) : (by as Handler);
     if (handler !== undefined) {
@@ -114,8 +113,8 @@ export abstract class HookEmitter extends Base {
 
   /** @internal The hooks that have handlers, in the manner of this language. */
   protected wantedHooks(): string[] {
-    const wanted: string[] = HOOK_NAMES.filter((hook) => this.listenerCount(hook) > 0);
-    return this.interceptors.size > 0 ? [...wanted, INTERCEPTED] : wanted;
+    const isWanted = (hook: HookName): boolean => hook === INTERCEPTED && this.interceptors.size > 0;
+    return HOOK_NAMES.filter((hook) => isWanted(hook) || this.listenerCount(hook) > 0);
   }
 
   /** @internal Refuses handlers where nothing comes any more. */
@@ -142,8 +141,8 @@ export abstract class HookEmitter extends Base {
 
   #add(hook: HookName, handler: unknown, options: HandlerOptions, add: () => void): this {
     if (!isHookName(hook) && !OWN.has(hook)) {
-      const known = String(hook) === INTERCEPTED ? 'use intercept for it' : `the names are ${HOOK_NAMES.join(', ')}`;
-      throw new InvalidArgumentError(`there is no hook named ${String(hook)} to observe: ${known}`, { operation: 'on' });
+      const message = `there is no hook named ${String(hook)}: the names are ${HOOK_NAMES.join(', ')}`;
+      throw new InvalidArgumentError(message, { operation: 'on' });
     }
     if (typeof handler !== 'function') {
       throw new InvalidArgumentError(`the handler of ${hook} must be a function`, { operation: 'on' });

@@ -50,6 +50,8 @@ export interface HubEvents {
   strategyFallback: { strategy: string; why: string };
   drainCompleted: { report: DrainReport };
   hubShutdown: { reason: string };
+  /** The spec as it was asked for; `intercept` may change it. */
+  childDataAlter: { spec: ChildSpec; nodes: string[] };
 }
 
 /** The name of a hook. */
@@ -65,9 +67,9 @@ export type HookHandler<K extends HookName> = (payload: HubEvents[K]) => unknown
 export type Interceptor = (spec: ChildSpec, nodes: readonly string[]) => InterceptorResult;
 type InterceptorResult = ChildSpec | undefined | void | PromiseLike<ChildSpec | undefined | void>;
 
-/** Handlers by the name of their hook. */
+/** Handlers by the name of their hook; that of `childDataAlter` is an interceptor. */
 export type HookHandlers = {
-  readonly [K in HookName]?: HookHandler<K> | readonly HookHandler<K>[];
+  readonly [K in Exclude<HookName, typeof INTERCEPTED>]?: HookHandler<K> | readonly HookHandler<K>[];
 } & { readonly childDataAlter?: Interceptor | readonly Interceptor[] };
 
 /** How a handler is told from the others, and its place among them. */
@@ -110,9 +112,10 @@ const NAMES: { readonly [K in HookName]: true } = {
   strategyFallback: true,
   drainCompleted: true,
   hubShutdown: true,
+  childDataAlter: true,
 };
 
-/** The names of all hooks but the intercepted one. */
+/** The names of all hooks. */
 export const HOOK_NAMES = Object.keys(NAMES) as readonly HookName[];
 
 /** Whether there is a hook of this name. */
@@ -121,8 +124,10 @@ export function isHookName(name: unknown): name is HookName {
 }
 
 /** The payload of a hook from its document. */
-export function payloadOf(text: string): Record<string, unknown> {
-  return rename(JSON.parse(text) as object, toCamel);
+export function payloadOf(hook: HookName, text: string): HubEvents[HookName] {
+  const payload = rename(JSON.parse(text) as object, toCamel);
+  const spec = hook === INTERCEPTED ? { spec: specFromDocument(payload['spec'] as SpecDocument) } : {};
+  return { ...payload, ...spec } as unknown as HubEvents[HookName];
 }
 
 interface Entry {

@@ -21,7 +21,8 @@ export interface Stopped {
 
 /** Why one child of a request failed. */
 export interface ChildError {
-  readonly id: string;
+  /** Null where the spec had none. */
+  readonly id: string | null;
   readonly node: string | null;
   readonly kind: string;
   readonly message: string;
@@ -161,21 +162,15 @@ function raiseFirst(errors: readonly ChildError[], operation: string): void {
   }
 }
 
-type ErrorRow = Omit<ChildError, 'id'> & { readonly id: string | null };
-
-function named(error: ErrorRow): ChildError {
-  return { ...error, id: error.id ?? '' };
-}
-
-/** The rows of children that were refused before they reached the hub; one without an id has none. */
+/** The rows of children that were refused before they reached the hub. */
 export function refusedRows(text: string): ChildError[] {
-  return (JSON.parse(text) as ErrorRow[]).map(named);
+  return JSON.parse(text) as ChildError[];
 }
 
 /** The result of `startChildren` from its document, with what was refused before. */
 export function startResult(text: string, refused: readonly ChildError[]): StartResult {
-  const document = JSON.parse(text) as { started: Started[]; errors: ErrorRow[]; rollback: boolean };
-  return new StartResult(document.started, [...refused, ...document.errors.map(named)], document.rollback);
+  const document = JSON.parse(text) as { started: Started[]; errors: ChildError[]; rollback: boolean };
+  return new StartResult(document.started, [...refused, ...document.errors], document.rollback);
 }
 
 /** The only child of a request, or its error. */
@@ -199,7 +194,7 @@ function one<T>(done: readonly T[], errors: readonly ChildError[], operation: st
   const [failure] = errors;
   const [first] = done;
   if (failure !== undefined || first === undefined) {
-    throw errorOf(failure ?? { id: '', node: null, kind: 'internal', message: 'an answer without a child' }, operation);
+    throw errorOf(failure ?? { id: null, node: null, kind: 'internal', message: 'an answer without a child' }, operation);
   }
   return first;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use process_hub::host::call::{StartContext, StartReason};
+use process_hub::host::call::StartContext;
 use process_hub::spec::Mode;
 use pyo3::prelude::*;
 
@@ -62,23 +62,10 @@ impl NativeContext {
 
     #[getter]
     fn start_reason(&self) -> &'static str {
-        match self.start.reason {
-            StartReason::Initial => "initial",
-            StartReason::Restart => "restart",
-            StartReason::Migration => "migration",
-            StartReason::Failover => "failover",
-        }
+        self.start.reason.name()
     }
 
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         from_json(py, &self.start.spec.metadata_value())
-    }
-}
-
-/// The name of a mode in every language.
-pub(crate) const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Active => "active",
-        Mode::Passive => "passive",
     }
 }

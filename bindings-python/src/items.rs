@@ -1,13 +1,13 @@
 //! Items of the host queue as tuples that begin with a number; `process_hub/_items.py` names the numbers.
 
 use process_hub::error::Error;
-use process_hub::host::call::{HandoverTarget, HostCall, HostRequest, StopReason};
+use process_hub::host::call::{HandoverTarget, HostCall, HostRequest};
 use process_hub::hub::Answer;
 use process_hub::ids::{ChildId, NodeName, RequestId};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::context::{NativeContext, mode_name};
+use crate::context::NativeContext;
 use crate::decode::decode;
 use crate::{errors, results, spec};
 
@@ -86,9 +86,7 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
         HostRequest::ResolveConflict(state) => {
             (RESOLVE_CONFLICT, number, instance, decode(py, state)?).into_pyobject(py)
         }
-        HostRequest::RedundancySignal(mode) => {
-            (REDUNDANCY_SIGNAL, number, instance, mode_name(*mode)).into_pyobject(py)
-        }
+        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, number, instance, mode.name()).into_pyobject(py),
         HostRequest::HandoverStart(target) => {
             let (node, epoch, error) = match target {
                 HandoverTarget::Node { node, epoch } => (Some(node.as_str()), Some(epoch.0), None),
@@ -97,22 +95,12 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
             (HANDOVER_START, number, instance, node, epoch, error).into_pyobject(py)
         }
         HostRequest::SetEpoch(epoch) => (SET_EPOCH, number, instance, epoch.0).into_pyobject(py),
-        HostRequest::Stop(reason) => (STOP, number, instance, stop_reason(*reason)).into_pyobject(py),
+        HostRequest::Stop(reason) => (STOP, number, instance, reason.name()).into_pyobject(py),
         HostRequest::Discard => plain(DISCARD),
         HostRequest::AlterSpec { spec, nodes } => {
             let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
             let document = spec::document_text(spec);
             (ALTER_SPEC, number, instance, document, nodes).into_pyobject(py)
         }
-    }
-}
-
-const fn stop_reason(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Stopped => "stopped",
-        StopReason::Migrated => "migrated",
-        StopReason::Shutdown => "shutdown",
-        StopReason::Partitioned => "partitioned",
-        StopReason::LostOwnership => "lost_ownership",
     }
 }

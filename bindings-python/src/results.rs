@@ -23,7 +23,7 @@ impl NativeStartResult {
 }
 
 type StartedRow<'a> = (&'a str, Vec<(&'a str, u64)>);
-type ErrorRow<'a> = (&'a str, Option<&'a str>, &'static str, &'a str);
+type ErrorRow<'a> = (Option<&'a str>, Option<&'a str>, &'static str, &'a str);
 
 #[pymethods]
 impl NativeStartResult {
@@ -56,13 +56,13 @@ impl NativeStartResult {
 
     /// Each failure: id, node, kind, message.
     fn errors(&self) -> Vec<ErrorRow<'_>> {
-        let refused = self.refused.iter().map(|error| {
-            let id = error.child_id.as_deref().unwrap_or("");
-            (id, None, error.kind.name(), error.message.as_str())
-        });
+        let refused = self
+            .refused
+            .iter()
+            .map(|error| (error.child_id.as_deref(), None, error.kind.name(), error.message.as_str()));
         let failed = self.result.errors.iter().map(|error| {
             let node = error.node.as_ref().map(process_hub::ids::NodeName::as_str);
-            (error.id.as_str(), node, error.kind.name(), &*error.message)
+            (Some(error.id.as_str()), node, error.kind.name(), &*error.message)
         });
         refused.chain(failed).collect()
     }

@@ -8,7 +8,6 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 
-use crate::context::mode_name;
 use crate::decode::from_json;
 
 static MODES: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
@@ -17,7 +16,7 @@ static MODES: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
 fn mode_member(py: Python<'_>, mode: Mode) -> PyResult<Bound<'_, PyAny>> {
     let [active, passive] = MODES.get_or_try_init(py, || {
         let modes = py.import("process_hub._child")?.getattr("Mode")?;
-        let member = |mode| modes.call1((mode_name(mode),)).map(Bound::unbind);
+        let member = |mode: Mode| modes.call1((mode.name(),)).map(Bound::unbind);
         Ok::<_, PyErr>([member(Mode::Active)?, member(Mode::Passive)?])
     })?;
     let member = match mode {
@@ -62,7 +61,7 @@ impl RowInstance {
 
     fn __repr__(&self) -> String {
         let Self(it) = self;
-        let mode = mode_name(it.mode);
+        let mode = it.mode.name();
         format!("RowInstance(node={:?}, mode={mode:?}, epoch={}, since_ms={})", it.node.as_str(), it.epoch, it.since_ms)
     }
 }
@@ -120,7 +119,7 @@ impl PyRow {
     fn __repr__(&self) -> String {
         let row = &*self.0;
         let instances: Vec<String> = (row.instances.iter())
-            .map(|it| format!("{} on {} (epoch {})", mode_name(it.mode), it.node, it.epoch))
+            .map(|it| format!("{} on {} (epoch {})", it.mode.name(), it.node, it.epoch))
             .collect();
         let lost = if row.state_lost.is_some() { ", state lost" } else { "" };
         format!("<Row {:?} [{}]{lost}>", row.spec.id, instances.join(", "))

@@ -39,11 +39,11 @@ def test_bad_specs_among_good_ones_then_only_they_are_refused(hub):
     result = hub.start_children(specs).result(5)
     assert [it.id for it in result.started] == ["good"]
     assert [(it.id, it.kind) for it in result.errors] == [
-        ("", "invalid_argument"),
+        (None, "invalid_argument"),
         ("bad", "not_encodable"),
         ("odd", "invalid_argument"),
         ("keys", "invalid_argument"),
-        ("", "invalid_argument"),
+        (None, "invalid_argument"),
     ]
     assert "colour" in result.errors[3].message
 

@@ -341,6 +341,24 @@ def test_interceptor_then_the_spec_is_changed(hub):
     assert hub.call("d", 1) == 1
 
 
+def test_child_data_alter_observed_then_told_of_the_spec_as_it_was_asked_for(hub):
+    told, done = [], threading.Event()
+    observer = hub.on("child_data_alter", told.append)
+    hub.on("post_children_start", lambda payload: done.set())
+    interceptor = hub.intercept(
+        "child_data_alter", lambda spec, nodes: ph.ChildSpec(spec.id, spec.kind, 10)
+    )
+    hub.start_child("c", "counter", args=4).result(5)
+    assert hub.call("c", 0) == 10
+    assert done.wait(5)
+    assert [(it["spec"]["args"], it["nodes"]) for it in told] == [(4, [hub.node_name])]
+    assert hub.off("child_data_alter", observer)
+    assert hub.off("child_data_alter", interceptor)
+    hub.start_child("d", "counter", args=4).result(5)
+    assert hub.call("d", 0) == 4
+    assert len(told) == 1
+
+
 def test_unknown_hook_then_refused_by_name(hub):
     with pytest.raises(ph.InvalidArgumentError, match="no_such_hook"):
         hub.on("no_such_hook", print)

@@ -164,6 +164,17 @@ pub enum Mode {
     Passive,
 }
 
+impl Mode {
+    /// The name in every language.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+        }
+    }
+}
+
 /// One instance in a [`Row`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RowInstance {

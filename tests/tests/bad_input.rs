@@ -431,6 +431,22 @@ fn interceptor_fails_or_panics_and_an_observer_panics_then_the_child_starts_as_i
 }
 
 #[test]
+fn child_data_alter_is_observed_then_told_of_the_spec_as_it_was_asked_for() {
+    let cluster = Cluster::of(&["a"]);
+    let hub = &cluster.hubs[0];
+    let (tell, told) = std::sync::mpsc::channel();
+    hub.on(HookName::ChildDataAlter, "sees", 0, move |event| tell.send(event.payload.clone()).unwrap()).unwrap();
+    hub.start_child(spec("one"), options()).wait().unwrap();
+    let seen = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(seen, serde_json::json!({"spec": spec("one").to_json(), "nodes": ["a"]}));
+    hub.intercept("changes", 0, |spec, _| Ok(spec.with_args(Payload::json("7")))).unwrap();
+    hub.start_child(spec("two"), options()).wait().unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap()["spec"], spec("two").to_json());
+    assert_eq!(hub.child_lookup("two").unwrap().spec.to_json()["args"], 7);
+    assert_eq!(told.try_recv().ok(), None, "each child is told of once");
+}
+
+#[test]
 fn observer_blocks_then_the_hub_goes_on_and_stops() {
     let gate = Arc::new((Mutex::new(false), Condvar::new()));
     let mut cluster = Cluster::new();

@@ -107,8 +107,8 @@ fn hooks() -> String {
     let mut text = page(
         "Hooks",
         "Named points where the host may observe. Handlers run outside the engine: a slow or failing one delays and \
-         breaks nothing.\n`child_data_alter` alone may change what it sees: the spec, before its start, within a \
-         deadline.\nIn Node.js hooks are events, with their names and those of their payloads in camelCase.",
+         breaks nothing.\n`child_data_alter` alone may also be intercepted: an interceptor changes the spec before its start, \
+         within a deadline; an\nobserver is told of the spec as it was asked for.\nIn Node.js hooks are events, with their names and those of their payloads in camelCase.",
     );
     text.push_str("| hook | payload | fires |\n|---|---|---|\n");
     for hook in HookName::ALL {

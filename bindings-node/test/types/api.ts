@@ -50,6 +50,7 @@ export async function use(): Promise<void> {
   hub.off('childUnplaced', 'x');
   hub.intercept('childDataAlter', (spec, nodes) => ({ ...spec, args: nodes.length }));
   hub.intercept('childDataAlter', async () => undefined);
+  hub.on('childDataAlter', ({ spec, nodes }) => same<string>(spec.id + nodes.join()));
   ph.setLogger((record) => same<string>(record.message), 'debug');
   ph.setLogger(null);
 

@@ -178,7 +178,10 @@ class BaseHub:
         for kind, code in (kinds or {}).items():
             self._kinds.register(kind, code, has_handover=self._has_handover)
         for hook, handler in handler_table(hooks or {}):
-            self._hooks.add(hook, handler)
+            if hook == INTERCEPTOR_HOOK:
+                self._hooks.add_interceptor(handler)
+            else:
+                self._hooks.add(hook, handler)
 
     def _make_loop(self) -> Loop:
         return Loop()
@@ -310,7 +313,7 @@ class BaseHub:
             message = f"only {INTERCEPTOR_HOOK} can be intercepted, not {hook!r}"
             raise InvalidArgumentError(message, operation="intercept")
         self._check_open("intercept")
-        return self._hooks.add(hook, handler, id, priority)
+        return self._hooks.add_interceptor(handler, id, priority)
 
     def off(self, hook: str, id: str) -> bool:
         """Remove a handler; says whether there was one."""
@@ -421,9 +424,13 @@ class BaseHub:
     ) -> int | NativeStartResult:
         specs = self._specs([make_spec(spec, kind, options)])
         native = self._started("start_child")
-        ms = _optional_ms(timeout)
         return native.start_children(
-            specs, ms, check_existing, if_exists, "continue", None
+            specs,
+            {
+                "timeout_ms": _optional_ms(timeout),
+                "check_existing": check_existing,
+                "if_exists": if_exists,
+            },
         )
 
     def _begin_start_children(
@@ -436,10 +443,15 @@ class BaseHub:
         metadata: Mapping[str, Any] | None,
     ) -> int | NativeStartResult:
         native = self._started("start_children")
-        ms = _optional_ms(timeout)
-        keys = None if metadata is None else dict(metadata)
         return native.start_children(
-            self._specs(specs), ms, check_existing, if_exists, on_failure, keys
+            self._specs(specs),
+            {
+                "timeout_ms": _optional_ms(timeout),
+                "check_existing": check_existing,
+                "if_exists": if_exists,
+                "on_failure": on_failure,
+                "metadata": None if metadata is None else dict(metadata),
+            },
         )
 
     def _begin_stop(

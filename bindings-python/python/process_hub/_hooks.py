@@ -34,13 +34,26 @@ class _Entry:
     handler: Callable[..., Any]
 
 
+_Entries = tuple[_Entry, ...]
+
+
+def _placed(entries: _Entries, entry: _Entry) -> _Entries:
+    others = _without(entries, entry.id)
+    return tuple(sorted([*others, entry], key=lambda entry: -entry.priority))
+
+
+def _without(entries: _Entries, id: str) -> _Entries:
+    return tuple(entry for entry in entries if entry.id != id)
+
+
 class Hooks:
     """The handlers of one hub: higher priority first, then in order of registration."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._entries: dict[str, tuple[_Entry, ...]] = {}
+        self._entries: dict[str, _Entries] = {}
+        self._interceptors: _Entries = ()
         self._native: NativeHub | None = None
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -57,17 +70,19 @@ class Hooks:
         if hook not in _HOOKS:
             message = f"there is no hook named {hook!r}"
             raise InvalidArgumentError(message, operation="on")
-        if not callable(handler):
-            message = f"the handler of {hook} must be callable, not {handler!r}"
-            raise InvalidArgumentError(message, operation="on")
+        entry = self._entry(hook, handler, id, priority)
         with self._lock:
-            entry = _Entry(id or f"handler-{next(self._numbers)}", priority, handler)
-            others = [
-                other for other in self._entries.get(hook, ()) if other.id != entry.id
-            ]
-            self._entries[hook] = tuple(
-                sorted([*others, entry], key=lambda entry: -entry.priority)
-            )
+            self._entries[hook] = _placed(self._entries.get(hook, ()), entry)
+        self._subscribe()
+        return entry.id
+
+    def add_interceptor(
+        self, handler: Interceptor, id: str | None = None, priority: int = 0
+    ) -> str:
+        """Add an interceptor of specs; the same id replaces."""
+        entry = self._entry(INTERCEPTOR_HOOK, handler, id, priority)
+        with self._lock:
+            self._interceptors = _placed(self._interceptors, entry)
         self._subscribe()
         return entry.id
 
@@ -75,11 +90,23 @@ class Hooks:
         """Remove a handler; says whether there was one."""
         with self._lock:
             before = self._entries.get(hook, ())
-            self._entries[hook] = tuple(entry for entry in before if entry.id != id)
+            self._entries[hook] = _without(before, id)
             found = len(before) != len(self._entries[hook])
+            if hook == INTERCEPTOR_HOOK:
+                count = len(self._interceptors)
+                self._interceptors = _without(self._interceptors, id)
+                found = found or count != len(self._interceptors)
         if found:
             self._subscribe()
         return found
+
+    def _entry(
+        self, hook: str, handler: object, id: str | None, priority: int
+    ) -> _Entry:
+        if not callable(handler):
+            message = f"the handler of {hook} must be callable, not {handler!r}"
+            raise InvalidArgumentError(message, operation="on")
+        return _Entry(id or f"handler-{next(self._numbers)}", priority, handler)
 
     def begin(self, native: NativeHub) -> None:
         """Start to observe."""
@@ -98,17 +125,18 @@ class Hooks:
     def intercept(self, document: str, nodes: list[str]) -> str:
         """Let the interceptors change a spec, given and returned as JSON."""
         spec = ChildSpec.from_json(json.loads(document))
-        for entry in self._entries.get(INTERCEPTOR_HOOK, ()):
+        for entry in self._interceptors:
             spec = entry.handler(spec, nodes) or spec
         return json.dumps(spec.to_json())
 
     def _subscribe(self) -> None:
         if self._native is None:
             return
-        names = [name for name, entries in self._entries.items() if entries]
-        self._native.subscribe_hooks(names)
+        observed = [name for name, entries in self._entries.items() if entries]
+        intercepted = [INTERCEPTOR_HOOK] if self._interceptors else []
+        self._native.subscribe_hooks([*observed, *intercepted])
         with self._lock:
-            if self._thread is None and set(names) - {INTERCEPTOR_HOOK}:
+            if self._thread is None and observed:
                 self._thread = threading.Thread(
                     target=self._observe, name="process-hub-hooks", daemon=True
                 )

@@ -123,11 +123,7 @@ class NativeHub:
     def start_children(
         self,
         specs: list[Any],
-        timeout_ms: int | None,
-        check_existing: bool,
-        if_exists: str,
-        on_failure: str,
-        metadata: dict[str, Any] | None,
+        options: dict[str, Any],
     ) -> int | NativeStartResult: ...
     def stop_children(self, ids: list[str], timeout_ms: int) -> int: ...
     def call(

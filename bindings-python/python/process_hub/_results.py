@@ -47,9 +47,9 @@ class Stopped:
 
 @dataclass(frozen=True)
 class ChildError:
-    """Why one child of a request failed."""
+    """Why one child of a request failed; `id` is None where the spec had none."""
 
-    id: str
+    id: str | None
     node: str | None
     kind: str
     message: str

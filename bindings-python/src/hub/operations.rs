@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use process_hub::engine::{Command, IfExists, OnFailure, PlanChange, StartOptions};
+use process_hub::engine::{Command, PlanChange, StartOptions};
 use process_hub::error::{Error, ErrorKind};
+use process_hub::hub::SpecList;
 use process_hub::ids::{ChildId, RequestId};
 use process_hub::observe::HookName;
-use process_hub::spec::StartResult;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
@@ -27,44 +27,11 @@ fn refuse(operation: &str, message: String) -> Error {
     Error::new(ErrorKind::InvalidArgument, operation, message)
 }
 
-fn start_options(
-    timeout_ms: Option<u64>,
-    check_existing: bool,
-    if_exists: &str,
-    on_failure: &str,
-    metadata: Option<&Bound<'_, PyDict>>,
-) -> Result<StartOptions, Error> {
+fn start_options(options: &Bound<'_, PyDict>) -> Result<StartOptions, Error> {
     const OPERATION: &str = "start_children";
-    let default = StartOptions::default();
-    let metadata = match metadata {
-        None => None,
-        Some(metadata) => {
-            let text = encode_json(metadata).map_err(|fault| fault.into_error(OPERATION))?;
-            let map = serde_json::from_slice(&text).map_err(|error| refuse(OPERATION, error.to_string()))?;
-            Some(map)
-        }
-    };
-    Ok(StartOptions {
-        timeout: timeout_ms.map_or(default.timeout, ms),
-        check_existing,
-        if_exists: match if_exists {
-            "error" => IfExists::Error,
-            "return" => IfExists::Return,
-            other => {
-                let message = format!("`if_exists` must be error or return, not {other}");
-                return Err(refuse(OPERATION, message));
-            }
-        },
-        on_failure: match on_failure {
-            "continue" => OnFailure::Continue,
-            "rollback" => OnFailure::Rollback,
-            other => {
-                let message = format!("`on_failure` must be continue or rollback, not {other}");
-                return Err(refuse(OPERATION, message));
-            }
-        },
-        metadata,
-    })
+    let text = encode_json(options).map_err(|fault| fault.into_error(OPERATION))?;
+    let document = serde_json::from_slice(&text).map_err(|error| refuse(OPERATION, error.to_string()))?;
+    StartOptions::from_json(&document)
 }
 
 impl Inner {
@@ -82,23 +49,22 @@ impl Inner {
         specs: &Bound<'py, PyList>,
         options: StartOptions,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (mut good, mut refused) = (Vec::with_capacity(specs.len()), Vec::new());
+        let mut list = SpecList::default();
         for value in specs.iter() {
             match spec::read(&value) {
-                Ok(spec) => good.push(Arc::new(spec)),
-                Err(error) => refused.push(error),
+                Ok(spec) => list.specs.push(Arc::new(spec)),
+                Err(error) => list.refused.push(error),
             }
         }
-        let all_or_none = options.on_failure == OnFailure::Rollback;
-        if !refused.is_empty() && (good.is_empty() || all_or_none) {
-            let result = StartResult { rollback: all_or_none, ..StartResult::default() };
-            return Ok(Bound::new(py, NativeStartResult::new(result, refused))?.into_any());
+        if let Some(result) = list.refusal(&options) {
+            return Ok(Bound::new(py, NativeStartResult::new(result, list.refused))?.into_any());
         }
         // Held until the refusals are noted, or the answer could come first.
         let mut noted = self.refused.lock();
-        let request = self.hub.request_notify(Command::Start(good, options)).map_err(|error| raise(py, &error))?;
-        if !refused.is_empty() {
-            noted.insert(request, refused);
+        let command = Command::Start(list.specs, options);
+        let request = self.hub.request_notify(command).map_err(|error| raise(py, &error))?;
+        if !list.refused.is_empty() {
+            noted.insert(request, list.refused);
         }
         Ok(request.0.into_pyobject(py)?.into_any())
     }
@@ -110,20 +76,14 @@ fn child_ids(ids: Vec<String>) -> Result<Vec<ChildId>, Error> {
 
 #[pymethods]
 impl NativeHub {
-    #[allow(clippy::too_many_arguments, reason = "the options of the operation, in the order of its document")]
     fn start_children<'py>(
         &self,
         py: Python<'py>,
         specs: &Bound<'py, PyList>,
-        timeout_ms: Option<u64>,
-        check_existing: bool,
-        if_exists: &str,
-        on_failure: &str,
-        metadata: Option<&Bound<'py, PyDict>>,
+        options: &Bound<'py, PyDict>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let inner = self.inner(py, "start_children")?;
-        let options = start_options(timeout_ms, check_existing, if_exists, on_failure, metadata)
-            .map_err(|error| raise(py, &error))?;
+        let options = start_options(options).map_err(|error| raise(py, &error))?;
         inner.start(py, specs, options)
     }
 

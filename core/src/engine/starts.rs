@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexSet;
+use serde_json::json;
 
 use super::arbiter::START_IS_OVER;
 use super::calls::split;
@@ -15,7 +16,7 @@ use super::requests::{Request, Unconfirmed};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
 use crate::host::call::HostAnswer;
-use crate::ids::{ChildId, Epoch, NodeRef, RequestId};
+use crate::ids::{ChildId, Epoch, NodeName, NodeRef, RequestId};
 use crate::observe::HookName;
 use crate::payload::{ContentType, Payload};
 use crate::spec::{ChildError, ChildSpec, StartResult, Started, StartedInstance};
@@ -36,9 +37,9 @@ pub(super) const PLAN_AGAIN: Duration = Duration::from_millis(20);
 enum State {
     /// An interceptor of `child_data_alter` looks at the spec.
     Altering,
-    Planned,
     /// Others are asked about first.
     Held,
+    Planned,
     Asked {
         node: NodeRef,
         at: Timestamp,
@@ -69,9 +70,9 @@ pub(super) struct StartRequest {
     items: Vec<Item>,
     /// No item before this one is planned and not asked for.
     planned_from: usize,
-    /// Second specs with an id that the request has already.
     /// What is known here is to be asked about before anything is started.
     is_unchecked: bool,
+    /// Second specs with an id that the request has already.
     duplicates: Vec<ChildError>,
     open: usize,
     pub(super) unconfirmed: Unconfirmed,
@@ -145,8 +146,8 @@ impl Engine {
             duplicates: Vec::new(),
             open: 0,
             unconfirmed: Unconfirmed::default(),
-            options,
             is_unchecked: options.checks_first(),
+            options,
         };
         let mut ids = IndexSet::with_capacity_and_hasher(specs.len(), FixedHash);
         for spec in specs {
@@ -185,7 +186,8 @@ impl Engine {
         let borrowed: Vec<&ChildSpec> = specs.iter().map(AsRef::as_ref).collect();
         let owners = self.owners_of(&borrowed);
         for (at, spec) in specs.into_iter().enumerate() {
-            let nodes = owners.get(at).map(|owner| owner.name.clone()).into_iter().collect();
+            let nodes: Vec<NodeName> = owners.get(at).map(|owner| owner.name.clone()).into_iter().collect();
+            self.fire(HookName::ChildDataAlter, || json!({"spec": spec.to_json(), "nodes": nodes}));
             self.call_interceptors(id, at as u32, spec, nodes);
         }
     }
@@ -259,11 +261,11 @@ impl Engine {
             return;
         };
         request.planned_from = 0;
-        self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
-        self.plan_part(id);
         if std::mem::take(&mut request.is_unchecked) {
             Self::hold_unknown(&self.children, request);
         }
+        self.timers.arm(TimerKey::RequestRetry(id), self.now + ASK_AGAIN);
+        self.plan_part(id);
     }
 
     /// Asks the owners for the next part of what is planned.
@@ -428,11 +430,11 @@ impl Engine {
     }
 
     fn start_finished(&mut self, id: u64) {
-        if !matches!(self.requests.get(&id), Some(Request::Start(request)) if request.open == 0) {
-            return;
         if self.let_held_begin(id) {
             return self.plan_start(id);
         }
+        if !matches!(self.requests.get(&id), Some(Request::Start(request)) if request.open == 0) {
+            return;
         }
         let Some(Request::Start(request)) = self.close_request(id) else {
             return;
@@ -453,10 +455,10 @@ impl Engine {
                     undone.extend((is_undone && error.kind == ErrorKind::Timeout).then_some(id));
                     result.errors.push(*error);
                 }
-                State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
-            }
                 // Held back until another was refused: never begun.
                 State::Held => {}
+                State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
+            }
         }
         if result.errors.is_empty() || undone.is_empty() {
             result.rollback = !result.errors.is_empty() && is_undone;

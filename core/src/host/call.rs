@@ -27,6 +27,19 @@ pub enum StartReason {
     Failover,
 }
 
+impl StartReason {
+    /// The name in every language.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Restart => "restart",
+            Self::Migration => "migration",
+            Self::Failover => "failover",
+        }
+    }
+}
+
 /// Why an instance is stopped: the argument of the `stop` callback.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +54,20 @@ pub enum StopReason {
     Partitioned,
     /// Another node holds a higher token.
     LostOwnership,
+}
+
+impl StopReason {
+    /// The name in every language.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Migrated => "migrated",
+            Self::Shutdown => "shutdown",
+            Self::Partitioned => "partitioned",
+            Self::LostOwnership => "lost_ownership",
+        }
+    }
 }
 
 /// What an instance is told about itself: the `ctx` of the callbacks.

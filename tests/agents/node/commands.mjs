@@ -181,13 +181,11 @@ const COMMANDS = {
   },
   subscribe: (hub, request) => {
     const hook = argument(request, 'hook', 'text');
-    const tell = (payload) => write({ event: 'hook', hub_id: hub.hubId, hook, payload: rename(payload, toSnake) });
-    if (hook === 'child_data_alter') {
-      const see = (spec, nodes) => tell({ spec: rename(spec, toSnake), nodes });
-      hub.intercept('childDataAlter', see, { id: 'agent' });
-    } else {
-      hub.on(toCamel(hook), tell, { id: 'agent' });
-    }
+    const tell = (payload) => {
+      const spec = payload.spec === undefined ? {} : { spec: rename(payload.spec, toSnake) };
+      write({ event: 'hook', hub_id: hub.hubId, hook, payload: { ...rename(payload, toSnake), ...spec } });
+    };
+    hub.on(toCamel(hook), tell, { id: 'agent' });
   },
   drain: (hub, request) => hub.drain(timeoutOf(request, 60_000)),
   stop_hub: () => undefined,

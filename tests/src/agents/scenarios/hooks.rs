@@ -57,6 +57,15 @@ pub(crate) fn hooks(mix: &Mix) {
         assert_eq!(keys(&payload), ["child_id", "instances"]);
         assert_eq!(payload["instances"][0]["node"], home.as_str());
     }
+    for member in &watching {
+        assert_eq!(member.ask("subscribe", json!({"hook": "child_data_alter"})), Value::Null);
+        let id = format!("asked-{}", member.name());
+        let home = member.start_probe(&id, json!({"data": {"n": 1}}));
+        let payload = member.hook("child_data_alter", |payload| payload["spec"]["id"] == id.as_str());
+        assert_eq!((keys(&payload), &payload["nodes"]), (vec!["nodes", "spec"], &json!([home])));
+        assert_eq!(payload["spec"], member.row(&id)["spec"]);
+        member.ask("stop_children", json!({"ids": [id]}));
+    }
     let free = third.start_probe("free", Value::Null);
     let giver = cluster.members.iter().find(|member| member.name() == free).unwrap().clone();
     giver.ask("subscribe", json!({"hook": "children_migrated"}));
