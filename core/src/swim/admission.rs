@@ -129,6 +129,9 @@ impl Swim {
         };
         if stays {
             self.refuse(from, self.me.clone(), step);
+        } else {
+            // The other end says so too, but a word may be lost with the link that bears it.
+            self.name_taken(record.id.contact(), step);
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
@@ -55,9 +56,35 @@ pub(crate) enum FrameError {
     Limit,
 }
 
+/// A buffer that grows by whole slices: postcard's own takes a state byte by byte where nothing is optimized, which
+/// makes a turn of seconds out of one of milliseconds.
+struct Growing(Vec<u8>);
+
+impl Flavor for Growing {
+    type Output = Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}
+
+fn append(value: &impl Serialize, buffer: Vec<u8>) -> postcard::Result<Vec<u8>> {
+    postcard::serialize_with_flavor(value, Growing(buffer))
+}
+
 /// A message as frames carry it, for [`Outbox::push_encoded`]; `None` cannot happen, as for [`Outbox::push`].
 pub(crate) fn encode(message: &Message) -> Option<Vec<u8>> {
-    postcard::to_extend(message, Vec::new()).ok()
+    append(message, Vec::new()).ok()
 }
 
 /// Messages waiting to be sent to one peer on one lane.
@@ -81,7 +108,7 @@ impl Outbox {
     pub(crate) fn push(&mut self, lane: Lane, message: &Message) {
         let before = self.encoded.len();
         // Encoding into a growing buffer cannot fail; were it to, the message is lost like any lost frame.
-        let Ok(encoded) = postcard::to_extend(message, std::mem::take(&mut self.encoded)) else {
+        let Ok(encoded) = append(message, std::mem::take(&mut self.encoded)) else {
             self.count = 0;
             return;
         };
@@ -120,8 +147,7 @@ impl Outbox {
         if self.count == 0 {
             return;
         }
-        let mut batch =
-            postcard::to_extend(&self.count, Vec::with_capacity(self.encoded.len() + 5)).unwrap_or_default();
+        let mut batch = append(&self.count, Vec::with_capacity(self.encoded.len() + 5)).unwrap_or_default();
         batch.append(&mut self.encoded);
         self.frames.push(batch);
         self.count = 0;
@@ -149,7 +175,7 @@ impl Outbox {
                     header.number += 1;
                     let body = Body::Piece { id, index, count, data };
                     let mut frame = start_frame(header, limit + HEADROOM_BYTES);
-                    if let Ok(encoded) = postcard::to_extend(&body, std::mem::take(&mut frame)) {
+                    if let Ok(encoded) = append(&body, std::mem::take(&mut frame)) {
                         send(Bytes::from(encoded));
                     }
                 }
@@ -169,7 +195,7 @@ impl Outbox {
 fn start_frame(header: Header, capacity: usize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(capacity);
     frame.push(VERSION);
-    postcard::to_extend(&header, frame).unwrap_or_default()
+    append(&header, frame).unwrap_or_default()
 }
 
 /// Reads the header of a frame and returns it with the undecoded rest.

@@ -47,6 +47,22 @@ fn name_of_the_seed_itself_is_wanted_then_the_newcomer_is_told() {
 }
 
 #[test]
+fn word_that_the_name_is_taken_is_lost_then_the_newcomer_knows_by_the_hello() {
+    for incarnation in [500, 5000] {
+        let mut cluster = Cluster::settled(1, 29);
+        cluster.run(ms(1000));
+        let newcomer = cluster.start("node-0", incarnation);
+        let said = cluster.packets.len();
+        cluster.dial(newcomer, 0);
+        assert!(cluster.run_until(ms(100), |cluster| cluster.packets.len() >= said + 2).is_some(), "both say hello");
+        cluster.loss_permille = 1000;
+        cluster.run(ms(1000));
+        let gone: Vec<bool> = [0, newcomer].map(|process| is_name_taken(&cluster, process)).into();
+        assert_eq!(gone.iter().filter(|is_gone| **is_gone).count(), 1, "exactly one goes: {gone:?}");
+    }
+}
+
+#[test]
 fn holder_is_reachable_only_through_another_member_then_the_name_is_taken() {
     let mut cluster = Cluster::settled(3, 23);
     cluster.break_link(0, 1, false);
