@@ -5,6 +5,8 @@
 #define _GNU_SOURCE
 #endif
 
+#include "bench_child.h"
+
 #include <jansson.h>
 #include <process_hub.h>
 #include <stdlib.h>
@@ -13,39 +15,9 @@
 #include <unistd.h>
 
 #define KIND "w"
-enum { STATE = 42, PATIENCE_MS = 120000, PIPELINE = 64, ID_BYTES = 24 };
+enum { PATIENCE_MS = 120000, PIPELINE = 64, ID_BYTES = 24 };
 
 static ph_hub *hub;
-
-/* --- a child with a number for its state ---------------------------------------------------------------------------- */
-
-static ph_status worker_start(void *user_data, ph_context *context, ph_value args, void **child, ph_reply *reply) {
-    (void)user_data, (void)context, (void)args;
-    *child = calloc(1, sizeof(uint64_t));
-    return *child != NULL ? PH_OK : ph_reply_fail(reply, 0, "no memory");
-}
-
-static ph_status worker_handle(void *child, ph_context *context, ph_value message, ph_reply *reply) {
-    (void)context;
-    if (message.len == 3 && memcmp(message.data, "put", 3) == 0) {
-        *(uint64_t *)child = STATE;
-    }
-    return ph_reply_value(reply, ph_bytes(child, sizeof(uint64_t)));
-}
-
-static ph_status worker_prepare(void *child, ph_context *context, ph_reply *reply) {
-    (void)context;
-    return ph_reply_value(reply, ph_bytes(child, sizeof(uint64_t)));
-}
-
-static ph_status worker_alter(void *child, ph_context *context, ph_value state, ph_reply *reply) {
-    (void)context;
-    if (state.len != sizeof(uint64_t)) {
-        return ph_reply_fail(reply, 0, "a state of another length");
-    }
-    memcpy(child, state.data, sizeof(uint64_t));
-    return PH_OK;
-}
 
 /* --- what orders need ----------------------------------------------------------------------------------------------- */
 
@@ -134,7 +106,7 @@ static bool runs_on(const char *id, const char *node) {
 /* --- orders --------------------------------------------------------------------------------------------------------- */
 
 static json_t *open_hub(const json_t *order) {
-    ph_child_callbacks callbacks = PH_CHILD_CALLBACKS_INIT;
+    ph_child_callbacks callbacks = worker_callbacks();
     ph_error *error = NULL;
     json_t *config, *seeds = json_object_get(order, "seeds");
     char *text;
@@ -143,11 +115,6 @@ static json_t *open_hub(const json_t *order) {
                        "name", json_object_get(order, "name"), "seeds", seeds);
     text = json_dumps(config, 0);
     json_decref(config);
-    callbacks.start = worker_start;
-    callbacks.handle = worker_handle;
-    callbacks.prepare_handover_state = worker_prepare;
-    callbacks.alter_handover_state = worker_alter;
-    callbacks.drop = free;
     status = ph_hub_new(text, &hub, &error);
     free(text);
     if (status == PH_OK) {

@@ -31,7 +31,7 @@ bool given(const json_t *payload, ph_value *value, char **bytes);
 /* The callbacks of the probe. */
 ph_child_callbacks probe_callbacks(void);
 
-/* --- commands.c ------------------------------------------------------------------------------------------------------ */
+/* --- arguments.c: answers, and the arguments of requests ------------------------------------------------------------ */
 
 /* What a request is answered: `ok` or `error` is set, and the caller's. */
 typedef struct answer {
@@ -39,11 +39,48 @@ typedef struct answer {
     json_t *error;
 } answer;
 
+/* What went wrong while arguments were read; the first counts. */
+typedef struct reading {
+    const json_t *arguments;
+    answer problem;
+} reading;
+
+answer answered(json_t *ok);
+answer failed(ph_error *error);
 /* The answer of a request that makes no sense. */
 answer bad(const char *format, ...);
-/* Carries out a request. Any thread. */
-answer perform(json_t *request);
+/* The answer of a function that gives a value. */
+answer from_value(ph_status status, ph_value *value, ph_error *error);
+/* The answer of a function that gives a future, waited for. */
+answer from_future(ph_status status, ph_future *future, uint64_t timeout_ms, ph_error *error);
+answer from_status(ph_status status, ph_error *error);
+
+/* An argument of a type, or NULL if it is left out. */
+json_t *optional(reading *reading, const char *key, json_type type);
+json_t *wanted(reading *reading, const char *key, json_type type);
+const char *wanted_text(reading *reading, const char *key);
+uint64_t number(reading *reading, const char *key, json_int_t usual);
+bool flag(reading *reading, const char *key, bool usual);
+
+#define READ_OR_RETURN(reading)          \
+    do {                                 \
+        if ((reading)->problem.error) {  \
+            return (reading)->problem;   \
+        }                                \
+    } while (0)
+
+/* --- hubs.c ---------------------------------------------------------------------------------------------------------- */
+
+/* The hub of an id, running or not; NULL if there never was one. */
+ph_hub *hub_of(const char *id);
+answer start_hub(reading *reading);
+answer stop_hub_of(const char *id, uint64_t timeout_ms);
 /* Stops every hub, gracefully, all at once. */
 void close_agent(void);
+
+/* --- commands.c ------------------------------------------------------------------------------------------------------ */
+
+/* Carries out a request. Any thread. */
+answer perform(json_t *request);
 
 #endif
