@@ -7,11 +7,13 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use process_hub::error::{Error, ErrorKind};
+use process_hub::net::tcp::close_inherited;
 
 const PLACE_BITS: u32 = 24;
 const GENERATION_BITS: u32 = 28;
@@ -62,6 +64,18 @@ extern "C" fn after_fork() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     TABLE.store(std::ptr::null_mut(), Ordering::Release);
     crate::logs::after_fork();
+    close_inherited(inode_of, |number| {
+        // SAFETY: a socket of a hub of the parent; nobody uses or closes it here, since handles answer `forked` and
+        // nothing of the parent's is dropped.
+        unsafe { rustix::io::close(number) };
+    });
+}
+
+/// The inode of a descriptor, if there is one of this number.
+fn inode_of(number: RawFd) -> Option<u64> {
+    // SAFETY: borrowed for this call; a number that is no descriptor is answered with an error.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_ino)
 }
 
 fn process() -> u64 {
@@ -80,7 +94,7 @@ fn table() -> &'static Table {
     }
     static WATCH_FORKS: std::sync::Once = std::sync::Once::new();
     WATCH_FORKS.call_once(|| {
-        // SAFETY: the handler only touches atomics, as a handler after `fork` must.
+        // SAFETY: the handler only touches atomics and makes system calls, as a handler after `fork` must.
         unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
     });
     let fresh: *mut Table = Box::leak(Box::default());

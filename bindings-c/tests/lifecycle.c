@@ -1,6 +1,7 @@
 /* How hubs and programs end: closed twice, in callbacks, not at all, by exit, by signals, after a fork, loaded twice. */
 #include "check.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
@@ -324,6 +325,50 @@ static void use_handles_of_the_parent(void) {
     end_hub(&copy);
 }
 
+/* The sockets that this process has open. */
+static int count_sockets(void) {
+    int count = 0;
+    struct dirent *entry;
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder != NULL);
+    while ((entry = readdir(folder)) != NULL) {
+        char target[64] = "";
+        CHECK(readlinkat(dirfd(folder), entry->d_name, target, sizeof target - 1) >= -1);
+        count += strncmp(target, "socket:", 7) == 0;
+    }
+    closedir(folder);
+    return count;
+}
+
+static int sockets_before;
+
+static void one_socket_is_left(void) {
+    CHECK(count_sockets() == sockets_before + 1);
+}
+
+static void sockets_are_closed(void) {
+    CHECK(count_sockets() == sockets_before);
+    /* Numbers that are used again here are left alone by the next fork. */
+    CHECK(socket(AF_INET, SOCK_STREAM, 0) >= 0);
+    in_a_fork(one_socket_is_left);
+}
+
+/* A forked process keeps no socket of its parent's hubs: neither the port, nor connections that peers rely on. */
+static void forked_sockets(void) {
+    ph_hub *other;
+    sockets_before = count_sockets();
+    the_hub = counter_hub("a", NULL, NULL);
+    other = counter_hub("b", ph_hub_address(the_hub), NULL);
+    wait_members(the_hub, 2);
+    wait_members(other, 2);
+    CHECK(count_sockets() > sockets_before + 2);
+    in_a_fork(sockets_are_closed);
+    start_child(the_hub, "one", "counter");
+    check_call(other, "one", "1", "1");
+    end_hub(&other);
+    end_hub(&the_hub);
+}
+
 static void forked(void) {
     the_hub = counter_hub("a", NULL, NULL);
     start_child(the_hub, "one", "counter");
@@ -410,6 +455,7 @@ static const test_case CASES[] = {
     {"sigint_in_start", sigint_in_start, 128 + SIGINT, 20, "no-valgrind"},
     {"sigint_cancels_a_wait", sigint_cancels_a_wait, 0, 20, ""},
     {"forked", forked, 0, 30, "no-asan no-valgrind"},
+    {"forked_sockets", forked_sockets, 0, 30, "no-asan no-valgrind"},
     {"fork_while_others_call", fork_while_others_call, 0, 30, "no-asan no-valgrind"},
     {"loaded_twice", loaded_twice, 0, 30, "no-asan"},
 };

@@ -1,8 +1,10 @@
 //! What happens to a hub in a process that was forked from the one that started it (P-08).
 
+use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use process_hub::error::{Error, ErrorKind};
+use process_hub::net::tcp::close_inherited;
 use pyo3::prelude::*;
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -40,7 +42,19 @@ impl Generation {
 #[pyfunction]
 pub(crate) fn mark_forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    close_inherited(inode_of, |number| {
+        // SAFETY: a socket of a hub of the parent; nobody uses or closes it here, since every use is refused and no hub
+        // of the parent is dropped.
+        unsafe { rustix::io::close(number) };
+    });
     crate::logs::start_afresh();
+}
+
+/// The inode of a descriptor, if there is one of this number.
+fn inode_of(number: RawFd) -> Option<u64> {
+    // SAFETY: borrowed for this call; a number that is no descriptor is answered with an error.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_ino)
 }
 
 /// A number that differs in every forked process.

@@ -261,6 +261,40 @@ def test_fork_then_forked_error_in_the_child_and_the_parent_lives():
     assert lines == ["True", "True", "True", "<Hub 'exit' forked> False", "1"]
 
 
+def test_fork_then_the_child_keeps_neither_the_port_nor_a_connection():
+    """The parent's port is free again although the forked process lives on."""
+    code, output, _ = script("""
+        import warnings; warnings.simplefilter("ignore")
+        def sockets():
+            links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+            return sum("socket:" in os.readlink(it) for it in links if os.path.islink(it))
+
+        before = sockets()
+        hub = make().start()
+        other = ph.Hub("exit", seeds=[hub.address], profile="fast").start()
+        while len(hub.nodes()) < 1:
+            time.sleep(0.01)
+        print(sockets() > before + 2, flush=True)
+        wait, go_on = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(go_on)
+            print(sockets() == before, flush=True)
+            os.read(wait, 1)
+            os._exit(0)
+        address = hub.address
+        hub.stop()
+        again = ph.Hub("exit", listen=address, name="again", profile="fast").start()
+        print(again.address == address, flush=True)
+        again.stop()
+        other.stop()
+        os.close(go_on)
+        print(os.waitpid(pid, 0)[1], flush=True)
+    """)
+    assert code == 0
+    assert output.splitlines() == ["True", "True", "True", "0"]
+
+
 def test_fork_inside_with_then_the_child_leaves_it_silently():
     code, output, _ = script("""
         import warnings; warnings.simplefilter("ignore")

@@ -15,6 +15,7 @@ use tokio::time::{self, Instant};
 use super::Limits;
 use super::dial::Purpose;
 use super::handshake::{Accepted, Dialled, Failure};
+use super::inherited::Noted;
 use super::link::Link;
 use super::peer::Shared;
 use super::reader::End;
@@ -73,7 +74,7 @@ pub(super) struct Manager {
     shared: Arc<Shared>,
     limits: Limits,
     events: mpsc::UnboundedReceiver<Event>,
-    listener: Option<TcpListener>,
+    listener: Option<Noted<TcpListener>>,
     accept_after: Option<Instant>,
     bulk: Handle,
     links: BTreeMap<NodeRef, Link>,
@@ -98,7 +99,7 @@ impl Manager {
             shared,
             limits,
             events,
-            listener: Some(listener),
+            listener: Some(Noted::new(listener)),
             accept_after: None,
             bulk,
             links: BTreeMap::new(),
@@ -120,7 +121,7 @@ impl Manager {
                     Some(Event::Kill) | None => break,
                     Some(event) => self.handle(event),
                 },
-                accepted = accept(self.listener.as_ref(), self.accept_after) => self.accepted(accepted),
+                accepted = accept(self.listener.as_deref(), self.accept_after) => self.accepted(accepted),
                 () = time::sleep_until(deadline) => self.fire_timers(),
             }
             let is_over = |deadline: Instant| self.links.is_empty() || Instant::now() >= deadline;

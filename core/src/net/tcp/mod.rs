@@ -19,6 +19,7 @@ mod address;
 mod dial;
 mod half_open;
 mod handshake;
+mod inherited;
 mod lane;
 mod link;
 mod manager;
@@ -45,6 +46,7 @@ use tokio::sync::{Notify, mpsc};
 
 use self::half_open::{HalfOpen, HalfOpenLimits};
 use self::handshake::Identity;
+pub use self::inherited::close_inherited;
 use self::lane::{AfterSend, LaneLimits};
 use self::manager::{Event, Manager};
 use self::peer::{Counters, Shared, count};

@@ -8,6 +8,8 @@ use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use super::inherited::Noted;
+
 /// Unacknowledged data older than this ends the connection (A8).
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
@@ -27,13 +29,13 @@ pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
 /// An authenticated connection. Reading and writing may happen on different threads at once.
 #[derive(Debug)]
 pub(super) struct Stream {
-    tcp: TcpStream,
+    tcp: Noted<TcpStream>,
 }
 
 impl Stream {
     /// Takes over a connection; call it in the runtime that will read it.
     pub(super) fn adopt(tcp: std::net::TcpStream) -> io::Result<Self> {
-        Ok(Self { tcp: TcpStream::from_std(tcp)? })
+        Ok(Self { tcp: Noted::new(TcpStream::from_std(tcp)?) })
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
@@ -56,11 +58,11 @@ impl Stream {
     /// Ends the sending side.
     pub(super) fn finish(&self) {
         // An error means that the connection is gone already.
-        let _ = SockRef::from(&self.tcp).shutdown(Shutdown::Write);
+        let _ = SockRef::from(&*self.tcp).shutdown(Shutdown::Write);
     }
 
     /// Ends both sides: whoever reads or writes is woken.
     pub(super) fn shut_down(&self) {
-        let _ = SockRef::from(&self.tcp).shutdown(Shutdown::Both);
+        let _ = SockRef::from(&*self.tcp).shutdown(Shutdown::Both);
     }
 }
