@@ -384,7 +384,7 @@ impl Instance {
             // The host's own: these reach no instance.
             HostRequest::Run
             | HostRequest::CancelRun
-            | HostRequest::SetEpoch(_)
+            | HostRequest::SetRole(..)
             | HostRequest::Discard
             | HostRequest::AlterSpec { .. } => 0,
         }

@@ -20,7 +20,7 @@ const ALTER_STATE: u8 = 6;
 const RESOLVE_CONFLICT: u8 = 7;
 const REDUNDANCY_SIGNAL: u8 = 8;
 const HANDOVER_START: u8 = 9;
-const SET_EPOCH: u8 = 10;
+const SET_ROLE: u8 = 10;
 const STOP: u8 = 11;
 const DISCARD: u8 = 12;
 const ALTER_SPEC: u8 = 13;
@@ -96,7 +96,7 @@ fn call_cells(call: HostCall) -> [Cell; WIDTH] {
         HostRequest::HandoverStart(HandoverTarget::Error(error)) => {
             (HANDOVER_START, Cell::json(&json!({ "error": error })), Cell::Null)
         }
-        HostRequest::SetEpoch(epoch) => (SET_EPOCH, Cell::number(epoch.0), Cell::Null),
+        HostRequest::SetRole(epoch, mode) => (SET_ROLE, Cell::number(epoch.0), Cell::text(mode.name())),
         HostRequest::Stop(reason) => (STOP, Cell::json(&reason), Cell::Null),
         HostRequest::Discard => (DISCARD, Cell::Null, Cell::Null),
         HostRequest::AlterSpec { spec, nodes } => {

@@ -27,12 +27,17 @@ export function singularity(): Strategy {
   return strategy('singularity');
 }
 
-/** Several instances of each child. */
-export function replication(options: {
-  replicationFactor?: number | 'cluster_size';
-  replicationModel?: 'active_active' | 'active_passive';
-  redundancySignal?: 'none' | 'active' | 'passive' | 'all';
-}): Strategy {
+/** Several instances of each child, on different nodes. */
+export function replication(
+  options: {
+    /** How many; `cluster_size`: one on each member of the hub. */
+    replicationFactor?: number | 'cluster_size';
+    /** Whether all of them are active, or one while the others stand by. */
+    replicationModel?: 'active_active' | 'active_passive';
+    /** Which roles `redundancySignal` is told. */
+    redundancySignal?: 'none' | 'active' | 'passive' | 'all';
+  } = {},
+): Strategy {
   return strategy('replication', options);
 }
 

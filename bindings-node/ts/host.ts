@@ -212,9 +212,12 @@ export class Host {
       }
       case items.HANDOVER_START:
         return this.#call(number, key, 'handoverStart', [JSON.parse(first as string) as HandoverTarget]);
-      case items.SET_EPOCH:
-        this.#instances.get(key)?.context.setEpoch(first as number);
+      case items.SET_ROLE: {
+        const context = this.#instances.get(key)?.context;
+        context?.setEpoch(first as number);
+        context?.setMode(second as Mode);
         return this.#complete(number, null);
+      }
       case items.STOP:
         try {
           return this.#call(number, key, 'stop', [JSON.parse(first as string) as StopReason]);

@@ -21,7 +21,7 @@ const ALTER_STATE: u8 = 6;
 const RESOLVE_CONFLICT: u8 = 7;
 const REDUNDANCY_SIGNAL: u8 = 8;
 const HANDOVER_START: u8 = 9;
-const SET_EPOCH: u8 = 10;
+const SET_ROLE: u8 = 10;
 const STOP: u8 = 11;
 const DISCARD: u8 = 12;
 const ALTER_SPEC: u8 = 13;
@@ -94,7 +94,7 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
             };
             (HANDOVER_START, number, instance, node, epoch, error).into_pyobject(py)
         }
-        HostRequest::SetEpoch(epoch) => (SET_EPOCH, number, instance, epoch.0).into_pyobject(py),
+        HostRequest::SetRole(epoch, mode) => (SET_ROLE, number, instance, epoch.0, mode.name()).into_pyobject(py),
         HostRequest::Stop(reason) => (STOP, number, instance, reason.name()).into_pyobject(py),
         HostRequest::Discard => plain(DISCARD),
         HostRequest::AlterSpec { spec, nodes } => {

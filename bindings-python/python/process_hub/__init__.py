@@ -29,6 +29,7 @@ from process_hub._config import (
     InsecurePlaintext,
     KeySecurity,
     PubSub,
+    Replication,
     Restart,
     Singularity,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "PayloadTooLargeError",
     "PubSub",
     "RemoteTraceback",
+    "Replication",
     "Restart",
     "RestartLimitError",
     "Row",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from process_hub._durations import Duration, config_ms
 from process_hub.errors import InvalidConfigError
@@ -41,6 +41,27 @@ class Singularity(_Option):
     """One instance of each child."""
 
     _type = "singularity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replication(_Option):
+    """Several instances of each child, on different nodes.
+
+    Attributes
+    ----------
+    replication_factor
+        How many, or ``"cluster_size"``: one on each member of the hub.
+    replication_model
+        Whether all of them are active, or one while the others stand by.
+    redundancy_signal
+        Which roles `Child.redundancy_signal` is told.
+    """
+
+    _type = "replication"
+
+    replication_factor: int | Literal["cluster_size"] | None = None
+    replication_model: Literal["active_active", "active_passive"] | None = None
+    redundancy_signal: Literal["none", "active", "passive", "all"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

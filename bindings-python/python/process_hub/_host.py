@@ -92,7 +92,7 @@ class Host:
             _items.RESOLVE_CONFLICT: self._resolve_conflict,
             _items.REDUNDANCY_SIGNAL: self._redundancy_signal,
             _items.HANDOVER_START: self._handover_start,
-            _items.SET_EPOCH: self._set_epoch,
+            _items.SET_ROLE: self._set_role,
             _items.STOP: self._stop,
             _items.DISCARD: self._discard,
             _items.ALTER_SPEC: self._alter_spec,
@@ -366,10 +366,11 @@ class Host:
         target = HandoverTarget(node=node, epoch=epoch, error=error)
         return self._call(worker, item, "handover_start", target)
 
-    def _set_epoch(self, worker: int, item: Item) -> Item:
+    def _set_role(self, worker: int, item: Item) -> Item:
         context = self._instances.get(item[2])
         if context is not None:
             context._native.epoch = item[3]
+            context._native.is_active = _MODES[item[4]] is Mode.ACTIVE
         return self.native.done_and_next(worker, item[1])
 
     def _stop(self, worker: int, item: Item) -> Item | None:

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::defaults as table;
 use super::{
-    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, RestartConfig, Security,
-    Synchronization,
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, RedundancySignal,
+    ReplicationFactor, ReplicationModel, RestartConfig, Security, Synchronization,
 };
 use crate::error::Error;
 use crate::ids::{HubId, NodeName};
@@ -158,6 +158,51 @@ impl Default for Profile {
 impl Default for Synchronization {
     fn default() -> Self {
         Self::PubSub { sync_interval: table::SYNC_INTERVAL_MS.default_duration() }
+    }
+}
+
+impl Default for ReplicationFactor {
+    fn default() -> Self {
+        Self::Count(u32::try_from(table::REPLICATION_FACTOR.default).unwrap_or(u32::MAX))
+    }
+}
+
+impl Redundancy {
+    /// Several instances, with the defaults: two, both active, told nothing.
+    #[must_use]
+    pub fn replication() -> Self {
+        Self::Replication {
+            factor: ReplicationFactor::default(),
+            model: ReplicationModel::default(),
+            signal: RedundancySignal::default(),
+        }
+    }
+
+    /// Sets how many instances a child has. Of `replication`; `singularity` stays what it is.
+    #[must_use]
+    pub fn with_factor(mut self, new_factor: ReplicationFactor) -> Self {
+        if let Self::Replication { factor, .. } = &mut self {
+            *factor = new_factor;
+        }
+        self
+    }
+
+    /// Sets which instances are active. Of `replication`; `singularity` stays what it is.
+    #[must_use]
+    pub fn with_model(mut self, new_model: ReplicationModel) -> Self {
+        if let Self::Replication { model, .. } = &mut self {
+            *model = new_model;
+        }
+        self
+    }
+
+    /// Sets which roles the instances are told. Of `replication`; `singularity` stays what it is.
+    #[must_use]
+    pub fn with_signal(mut self, new_signal: RedundancySignal) -> Self {
+        if let Self::Replication { signal, .. } = &mut self {
+            *signal = new_signal;
+        }
+        self
     }
 }
 

@@ -215,10 +215,20 @@ pub(crate) struct Family {
 pub(crate) const REDUNDANCY: Family = Family {
     key: "redundancy",
     default: "singularity",
-    available: &["singularity"],
-    later: &["replication", "custom"],
-    meaning: "How many instances a child has.",
+    available: &["singularity", "replication"],
+    later: &["custom"],
+    meaning: "How many instances a child has: `singularity` one, `replication` several on different nodes.",
 };
+/// The range of a replication factor that is a number; its default.
+pub(crate) const REPLICATION_FACTOR: Number = Number {
+    path: "redundancy.replication_factor",
+    default: 2,
+    min: 1,
+    max: 1_024,
+    meaning: "How many instances a child has, fewer where fewer nodes can run it; `cluster_size`: one on each member.",
+};
+/// Says that the factor is the number of members.
+pub(crate) const CLUSTER_SIZE: &str = "cluster_size";
 pub(crate) const MIGRATION: Family = Family {
     key: "migration",
     default: "cold_swap",
@@ -258,6 +268,30 @@ macro_rules! described {
     };
 }
 
+described!(
+    REPLICATION_FACTOR_TEXT,
+    "redundancy.replication_factor",
+    "number or text",
+    "2",
+    "1 to 1024, or `cluster_size`",
+    "`replication`: how many instances a child has, fewer where fewer nodes can run it; `cluster_size` is one on each member."
+);
+described!(
+    REPLICATION_MODEL,
+    "redundancy.replication_model",
+    "text",
+    "active_active",
+    "`active_active`, `active_passive`",
+    "`replication`: whether all instances are active, or one while the others stand by. Calls go to an active one."
+);
+described!(
+    REDUNDANCY_SIGNAL,
+    "redundancy.redundancy_signal",
+    "text",
+    "none",
+    "`none`, `active`, `passive`, `all`",
+    "`replication`: which roles `redundancy_signal` tells an instance, at its start and when they change (R9)."
+);
 described!(
     HUB_ID,
     "hub_id",
@@ -382,6 +416,9 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::Described(&NODE_WEIGHT),
     Entry::Described(&CHILD_SPECS),
     Entry::Family(&REDUNDANCY),
+    Entry::Described(&REPLICATION_FACTOR_TEXT),
+    Entry::Described(&REPLICATION_MODEL),
+    Entry::Described(&REDUNDANCY_SIGNAL),
     Entry::Family(&MIGRATION),
     Entry::Flag(&HANDOVER),
     Entry::Number(&HANDOVER_DATA_WAIT_MS),

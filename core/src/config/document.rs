@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, Security, Synchronization,
+    Distribution, HubConfig, Migration, NodeConfig, PartitionTolerance, Profile, Redundancy, ReplicationFactor,
+    Security, Synchronization, defaults as table,
 };
 
 impl HubConfig {
@@ -47,6 +48,18 @@ fn ms(duration: Duration) -> u64 {
 fn redundancy(redundancy: &Redundancy) -> Value {
     match redundancy {
         Redundancy::Singularity => json!({"type": "singularity"}),
+        Redundancy::Replication { factor, model, signal } => {
+            let factor = match factor {
+                ReplicationFactor::Count(count) => json!(count),
+                ReplicationFactor::ClusterSize => json!(table::CLUSTER_SIZE),
+            };
+            json!({
+                "type": "replication",
+                "replication_factor": factor,
+                "replication_model": model.name(),
+                "redundancy_signal": signal.name(),
+            })
+        }
     }
 }
 

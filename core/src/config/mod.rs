@@ -16,6 +16,7 @@ mod strategies;
 mod tests;
 mod validate;
 
+pub(crate) use defaults::CLUSTER_SIZE;
 pub use options::{OptionInfo, options};
 pub use problem::Problem;
 
@@ -112,6 +113,72 @@ pub enum Redundancy {
     /// One.
     #[default]
     Singularity,
+    /// Several, on different nodes.
+    Replication {
+        /// How many.
+        factor: ReplicationFactor,
+        /// Which of them are active.
+        model: ReplicationModel,
+        /// Which roles the instances are told.
+        signal: RedundancySignal,
+    },
+}
+
+/// How many instances of a child there are; fewer where fewer nodes can run it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplicationFactor {
+    /// So many.
+    Count(u32),
+    /// One on each member of the hub.
+    ClusterSize,
+}
+
+/// Which instances of a child are active.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReplicationModel {
+    /// All of them.
+    #[default]
+    ActiveActive,
+    /// One: the others stand by.
+    ActivePassive,
+}
+
+/// Which roles an instance is told, at its start and when they change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RedundancySignal {
+    /// None.
+    #[default]
+    None,
+    /// That it is active.
+    Active,
+    /// That it is passive.
+    Passive,
+    /// Both.
+    All,
+}
+
+impl ReplicationModel {
+    /// The name in the document.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ActiveActive => "active_active",
+            Self::ActivePassive => "active_passive",
+        }
+    }
+}
+
+impl RedundancySignal {
+    /// The name in the document.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::All => "all",
+        }
+    }
 }
 
 /// How children move when the view changes.

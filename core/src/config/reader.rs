@@ -108,6 +108,24 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// One of several words; the default if it is left out, or none of them, and that is told.
+    pub(crate) fn choice<T: Default, const N: usize>(
+        &mut self,
+        key: &'static str,
+        choices: [(&'static str, T); N],
+        problems: &mut Problems,
+    ) -> T {
+        let Some(value) = self.value(key) else {
+            return T::default();
+        };
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let found = choices.into_iter().find(|(name, _)| value.as_str() == Some(name));
+        found.map(|(_, choice)| choice).unwrap_or_else(|| {
+            problems.add(self.path_of(key), format!("must be one of {}, not {}", names.join(", "), show(value)));
+            T::default()
+        })
+    }
+
     /// The `type` of a strategy family; `None` if it is not one this version has, and why is told.
     pub(crate) fn strategy_type(&mut self, family: &Family, problems: &mut Problems) -> Option<&'static str> {
         let path = self.path_of("type");

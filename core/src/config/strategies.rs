@@ -3,7 +3,10 @@
 use super::defaults as table;
 use super::problem::Problems;
 use super::reader::Section;
-use super::{Distribution, Migration, PartitionTolerance, Redundancy, Synchronization};
+use super::{
+    Distribution, Migration, PartitionTolerance, Redundancy, RedundancySignal, ReplicationFactor, ReplicationModel,
+    Synchronization,
+};
 
 /// Options that only `hot_swap` has.
 const HOT_SWAP_ONLY: &[&str] =
@@ -20,8 +23,51 @@ fn read_type(family: &'static table::Family, root: &mut Section<'_>, problems: &
 }
 
 pub(super) fn redundancy(root: &mut Section<'_>, problems: &mut Problems) -> Redundancy {
-    read_type(&table::REDUNDANCY, root, problems);
-    Redundancy::Singularity
+    let Some(mut section) = root.section(table::REDUNDANCY.key, problems) else {
+        return Redundancy::default();
+    };
+    let Some(name) = section.strategy_type(&table::REDUNDANCY, problems) else {
+        return Redundancy::default();
+    };
+    let redundancy = if name == "replication" {
+        let models = [ReplicationModel::ActiveActive, ReplicationModel::ActivePassive];
+        let signals =
+            [RedundancySignal::None, RedundancySignal::Active, RedundancySignal::Passive, RedundancySignal::All];
+        Redundancy::Replication {
+            factor: replication_factor(&mut section, problems),
+            model: section.choice("replication_model", models.map(|one| (one.name(), one)), problems),
+            signal: section.choice("redundancy_signal", signals.map(|one| (one.name(), one)), problems),
+        }
+    } else {
+        Redundancy::Singularity
+    };
+    section.finish(problems);
+    redundancy
+}
+
+fn replication_factor(section: &mut Section<'_>, problems: &mut Problems) -> ReplicationFactor {
+    let option = &table::REPLICATION_FACTOR;
+    let Some(value) = section.value(super::reader::last_key(option.path)) else {
+        return ReplicationFactor::default();
+    };
+    if value.as_str() == Some(table::CLUSTER_SIZE) {
+        return ReplicationFactor::ClusterSize;
+    }
+    match value.as_u64().and_then(|count| u32::try_from(count).ok()) {
+        // Its range is checked with the other options.
+        Some(count) => ReplicationFactor::Count(count),
+        None => {
+            let what = format!(
+                "must be a whole number ({} to {}) or \"{}\", not {}",
+                option.min,
+                option.max,
+                table::CLUSTER_SIZE,
+                super::reader::show(value)
+            );
+            problems.add(option.path, what);
+            ReplicationFactor::default()
+        }
+    }
 }
 
 pub(super) fn partition_tolerance(root: &mut Section<'_>, problems: &mut Problems) -> PartitionTolerance {

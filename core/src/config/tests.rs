@@ -88,6 +88,13 @@ fn defaults_of_the_contract_then_equal_to_new() {
     });
     let read = HubConfig::from_json(&contract).expect("valid");
     assert_eq!(read, HubConfig::new("orders").expect("valid id"));
+    let replicated = json!({"hub_id": "orders", "redundancy": {
+        "type": "replication", "replication_factor": 2, "replication_model": "active_active", "redundancy_signal": "none",
+    }});
+    let replicated = HubConfig::from_json(&replicated).expect("valid");
+    assert_eq!(replicated.redundancy, Redundancy::replication());
+    let read = HubConfig::from_json(&json!({"hub_id": "orders", "redundancy": {"type": "replication"}}));
+    assert_eq!(read.expect("valid"), replicated);
     let hot = HubConfig::from_json(&json!({"hub_id": "orders", "migration": {"type": "hot_swap"}}));
     assert_eq!(
         hot.expect("valid").migration,

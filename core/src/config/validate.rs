@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::defaults::{self as table, Number};
 use super::problem::{Problems, invalid_config};
-use super::{HubConfig, Migration, Profile, Synchronization, node};
+use super::{HubConfig, Migration, Profile, Redundancy, ReplicationFactor, Synchronization, node};
 use crate::error::Error;
 
 impl HubConfig {
@@ -30,6 +30,9 @@ impl HubConfig {
     pub(super) fn check_options(&self, problems: &mut Problems) {
         if let Some(node) = &self.node {
             node::check(node, "node", problems);
+        }
+        if let Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } = self.redundancy {
+            check_number(&table::REPLICATION_FACTOR, u64::from(count), problems);
         }
         check_migration(&self.migration, problems);
         let Synchronization::PubSub { sync_interval } = self.synchronization;

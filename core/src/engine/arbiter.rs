@@ -197,6 +197,10 @@ impl Engine {
                 // R21: a start ends the quarantine.
                 self.remove_local(child);
                 self.drop_row(child, None);
+            } else if let Some(spec) = self.spec_of_quarantined_replica(child).filter(|_| !is_ours) {
+                // The same for a replica: its node sees that the child was started again.
+                self.write_wanted(child, Some(Arc::new(spec)), key);
+                return self.existing(child, waiter);
             } else if is_ours || return_existing {
                 return self.existing(child, waiter);
             } else {
@@ -222,10 +226,12 @@ impl Engine {
     /// What is answered for a child that is wanted already.
     fn existing(&mut self, child: Slot, waiter: &Waiter) -> Decision {
         let seq = self.log.seq;
+        let replicas = self.running_replicas(child);
         let record = &mut self.children[child];
         let id = record.id.clone();
-        if let Some(local) = record.local_mut() {
+        if let Some(local) = record.local_mut().filter(|local| !local.is_replica) {
             let is_waited_for = match &local.phase {
+                Phase::Active if replicas.is_none() => true,
                 Phase::Starting { .. } | Phase::Resting { .. } => true,
                 Phase::Quarantined { restarts } => {
                     let message = format!("quarantined after {restarts} restarts");
@@ -242,9 +248,11 @@ impl Engine {
             }
         }
         // It runs here or where it moved to; if nobody runs it, reconcile starts it and the request asks again.
-        match record.entry.active_holder() {
-            Some(holder) => Decision::Answer(StartAnswer::Started { epoch: holder.row.token.epoch, seq }),
-            None => Decision::Wait,
+        match (record.entry.active_holder(), replicas) {
+            (Some(holder), Some(replicas)) => {
+                Decision::Answer(StartAnswer::Started { epoch: holder.row.token.epoch, seq, replicas })
+            }
+            (Some(_) | None, _) => Decision::Wait,
         }
     }
 
@@ -257,19 +265,28 @@ impl Engine {
         }
     }
 
-    pub(super) fn answer_waiters_started(&mut self, child: Slot, waiters: Vec<Waiter>) {
+    pub(super) fn answer_waiters_started(&mut self, child: Slot, waiters: Vec<Waiter>, replicas: &[(NodeRef, u64)]) {
         let seq = self.log.seq;
         let epoch = self.children.local(child).map(|local| local.token.epoch).unwrap_or_default();
         for waiter in waiters {
-            self.arbiter.started.add(&waiter, StartAnswer::Started { epoch, seq });
+            let replicas = replicas.to_vec();
+            self.arbiter.started.add(&waiter, StartAnswer::Started { epoch, seq, replicas });
         }
     }
 
-    pub(super) fn answer_waiters_failed(&mut self, child: Slot, waiters: Vec<Waiter>, kind: ErrorKind, message: &str) {
+    /// `node` is where it failed, if not here.
+    pub(super) fn answer_waiters_failed(
+        &mut self,
+        child: Slot,
+        waiters: Vec<Waiter>,
+        node: Option<&NodeRef>,
+        kind: ErrorKind,
+        message: &str,
+    ) {
         if waiters.is_empty() {
             return;
         }
-        let error = child_error(&self.children[child].id, Some(&self.me), kind, message);
+        let error = child_error(&self.children[child].id, node.or(Some(&self.me)), kind, message);
         for waiter in waiters {
             let key = RequestKey { incarnation: waiter.node.incarnation, request: waiter.request };
             if self.arbiter.failures.len() >= MAX_FAILURES {
@@ -283,7 +300,7 @@ impl Engine {
     pub(super) fn answer_waiters_stopped(&mut self, child: Slot) {
         let waiters =
             self.children.local_mut(child).map(|local| std::mem::take(&mut local.waiters)).unwrap_or_default();
-        self.answer_waiters_failed(child, waiters, ErrorKind::Cancelled, "it was stopped while it started");
+        self.answer_waiters_failed(child, waiters, None, ErrorKind::Cancelled, "it was stopped while it started");
     }
 
     /// The request a wanted entry was written for.

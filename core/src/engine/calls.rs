@@ -38,6 +38,8 @@ pub(super) enum Purpose {
     Resolve(Box<(NodeRef, Token)>),
     /// A notice: its answer does not matter.
     Notice,
+    /// The role, told to the instance: its answer does not matter.
+    Signal,
     /// The body.
     Run,
     /// The last call of an instance.
@@ -56,6 +58,7 @@ impl Purpose {
             Self::Prepare => "prepare_handover_state",
             Self::Resolve(_) => "resolve_conflict",
             Self::Notice => "handover_start",
+            Self::Signal => "redundancy_signal",
             Self::Run => "run",
             Self::Stop => "stop",
             Self::Alter { .. } => "child_data_alter",
@@ -253,7 +256,7 @@ impl Engine {
             }
             Purpose::Prepare => self.prepare_ended(child, answer),
             Purpose::Resolve(shown) => self.resolve_ended(child, &shown.0, shown.1),
-            Purpose::Notice => self.instance_free(child),
+            Purpose::Notice | Purpose::Signal => self.instance_free(child),
             Purpose::Run => self.body_ended(child, answer),
             // Only an ending instance is stopped, and those were told apart above.
             Purpose::Stop | Purpose::Alter { .. } => {}
@@ -278,7 +281,7 @@ impl Engine {
             kind: Some(ErrorKind::HostTimeout),
         };
         let may_go_on = match open.purpose {
-            Purpose::Prepare | Purpose::Resolve(_) | Purpose::Notice => true,
+            Purpose::Prepare | Purpose::Resolve(_) | Purpose::Notice | Purpose::Signal => true,
             Purpose::Start
             | Purpose::Restore
             | Purpose::Handle { .. }
@@ -320,6 +323,7 @@ impl Engine {
 
     /// The instance hangs in host code: it is given up, whatever it was doing.
     fn written_off(&mut self, child: Slot, open: OpenCall, failure: HostFailure) {
+        self.give_back(child, &failure.message);
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
@@ -353,6 +357,7 @@ fn check_size(purpose: &Purpose, answer: HostAnswer) -> HostAnswer {
         | Purpose::Restore
         | Purpose::Resolve(_)
         | Purpose::Notice
+        | Purpose::Signal
         | Purpose::Run
         | Purpose::Stop
         | Purpose::Alter { .. } => {

@@ -27,7 +27,10 @@ impl Engine {
         winner: Token,
         state: Option<Payload>,
     ) {
-        let Some(local) = self.children.local_mut(child).filter(|local| local.token >= winner && local.token > loser)
+        let Some(local) = self
+            .children
+            .local_mut(child)
+            .filter(|local| !local.is_replica && local.token >= winner && local.token > loser)
         else {
             return self.send_ctl(from, &Message::ConflictSeen(self.id(child), loser, false));
         };

@@ -29,7 +29,11 @@ impl Engine {
         let Some(local) = record.local_mut() else {
             return;
         };
-        let wants_reply = held.wants_reply;
+        if !held.is_bound && !local.takes_calls() {
+            let hint = self.children[child].entry.active_holder().map(|holder| holder.node.clone());
+            return self.bounce(&origin, id, hint.filter(|node| *node != self.me).as_ref());
+        }
+        let (wants_reply, is_bound) = (held.wants_reply, held.is_bound);
         let work = Work::from_held(held, self.now);
         let queue = match &mut local.phase {
             Phase::Ending => return self.bounce(&origin, id, None),
@@ -38,7 +42,7 @@ impl Engine {
                 let error = Error::new(ErrorKind::RestartLimit, "call", message).with_child(child_id.as_str());
                 return self.send_reply(&origin, id, Err(error));
             }
-            Phase::Outgoing(outgoing) if outgoing.is_given() => {
+            Phase::Outgoing(outgoing) if outgoing.is_given() && !is_bound => {
                 let to = outgoing.to.clone();
                 return self.bounce(&origin, id, Some(&to));
             }

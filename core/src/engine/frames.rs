@@ -148,6 +148,10 @@ impl Engine {
             Message::QueryAnswer(id, is_wanted) => self.query_answered(from, id, is_wanted),
             Message::WhichChildren(request) => self.which_children_received(from, request),
             Message::AskSeq(request) => self.ask_seq_received(from, request),
+            Message::ReplicaFailed { child, epoch, kind, message } => {
+                let child = self.children.intern(&child);
+                self.replica_failed_received(from, child, epoch, kind, &message);
+            }
             Message::Seq(request, seq) => self.seq_received(from, request, seq),
             Message::Children(request, children) => self.children_received(from, request, children),
             Message::AcknowledgeLoss(child) => {

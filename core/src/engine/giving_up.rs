@@ -258,11 +258,10 @@ impl Engine {
             return;
         };
         local.phase = Phase::Active;
-        let (instance, epoch) = (local.instance, local.token.epoch);
         let needs_run = local.has_run && local.body.is_none();
         self.publish_local(child);
         if has_new_epoch {
-            self.tell_host(child, instance, HostRequest::SetEpoch(epoch));
+            self.tell_role(child);
         }
         if needs_run {
             self.run_body(child);
@@ -278,6 +277,7 @@ impl Engine {
             return;
         };
         local.instance = instance;
+        local.told_mode = None;
         local.phase = Phase::Starting { restore: restore.map(Box::new), is_first: false };
         self.instances.insert(instance, child);
         self.publish_local(child);
@@ -359,7 +359,7 @@ impl Engine {
     pub(super) fn report_own_loss(&mut self, child: Slot) {
         let version = self.children[child].entry.version().counter;
         let node = self.me.name.clone();
-        let Some(local) = self.children.local_mut(child).filter(|local| local.has_state) else {
+        let Some(local) = self.children.local_mut(child).filter(|local| local.has_state && !local.is_replica) else {
             return;
         };
         let lost = crate::spec::StateLost { epoch: local.token.epoch, version, node };
@@ -380,14 +380,13 @@ impl Engine {
         };
         local.token = Token { epoch, incarnation, transfer };
         local.highest_epoch = epoch;
-        let instance = local.instance;
         if local.has_state {
             let lost = crate::spec::StateLost { epoch, version, node: gone };
             local.lost = Some(std::sync::Arc::new(lost));
             self.counters.states_lost += 1;
         }
         self.publish_local(child);
-        self.tell_host(child, instance, HostRequest::SetEpoch(epoch));
+        self.tell_role(child);
         self.children.mark_dirty(child);
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use super::calls::{Purpose, SHORT_CALLBACK, split};
 use super::children::Slot;
 use super::ending::After;
-use super::local::{Incoming, IncomingStep, Phase, Work};
+use super::local::{Incoming, IncomingStep, Local, Phase, Work};
 use super::outgoing::hash_of;
 use super::{Engine, TimerKey};
 use crate::error::ErrorKind;
 use crate::host::call::{HostAnswer, HostRequest, StartReason, StopReason};
 use crate::ids::{NodeRef, Token};
 use crate::payload::Payload;
+use crate::spec::Mode;
 use crate::wire::{HeldMessage, Message, Stage, Version};
 
 /// How long a refused token is remembered: longer than any message is under way.
@@ -23,6 +24,9 @@ const REFUSED_MEMORY: Duration = Duration::from_secs(120);
 impl Incoming {
     /// A host instance exists.
     pub(super) fn has_instance(&self) -> bool {
+        if self.replica.is_some() {
+            return true;
+        }
         match self.step {
             IncomingStep::Starting | IncomingStep::StartingCold { .. } | IncomingStep::Altering { .. } => true,
             IncomingStep::Ready { .. } => true,
@@ -111,8 +115,21 @@ impl Engine {
             return;
         };
         self.note_epoch(token.epoch);
+        // The source drives; one that stays silent this long is gone or has forgotten.
+        self.timers.arm(TimerKey::Move(child), self.now + self.settings.readiness);
         let step = if is_hot { IncomingStep::Starting } else { IncomingStep::Prepared };
-        let incoming = Incoming { from: from.clone(), step, is_hot, held: super::Queue::new() };
+        let mut incoming = Incoming { from: from.clone(), step, is_hot, held: super::Queue::new(), replica: None };
+        if let Some(local) = self.children.local_mut(child) {
+            // Messages that come now are for after the state.
+            incoming.held = std::mem::take(&mut local.inbox);
+            incoming.replica = Some(std::mem::replace(&mut local.token, token));
+            incoming.step = IncomingStep::Prepared;
+            local.highest_epoch = local.highest_epoch.max(token.epoch);
+            local.phase = Phase::Incoming(Box::new(incoming));
+            self.publish_local(child);
+            self.send_ctl(from, &Message::Prepared(self.id(child), token));
+            return;
+        }
         self.new_local(child, spec, token, Phase::Incoming(Box::new(incoming)));
         self.publish_local(child);
         if is_hot {
@@ -120,8 +137,6 @@ impl Engine {
         } else {
             self.send_ctl(from, &Message::Prepared(self.id(child), token));
         }
-        // The source drives; one that stays silent this long is gone or has forgotten.
-        self.timers.arm(TimerKey::Move(child), self.now + self.settings.readiness);
     }
 
     fn start_incoming(&mut self, child: Slot) {
@@ -144,7 +159,8 @@ impl Engine {
         if self.is_refused(child, token) {
             return Some("this move was given up");
         }
-        if self.children.local(child).is_some() || self.is_ending(child) {
+        let is_replica = |local: &Local| local.is_replica && matches!(local.phase, Phase::Active);
+        if self.children.local(child).is_some_and(|local| !is_replica(local)) || self.is_ending(child) {
             return Some("an instance of the child is here");
         }
         if wanted.is_none_or(|wanted| wanted.version < version || wanted.spec.is_none()) {
@@ -217,13 +233,29 @@ impl Engine {
         if hash_of(state.as_ref()) != hash {
             return;
         }
-        if incoming.is_hot {
+        if incoming.replica.is_some() {
+            incoming.step = IncomingStep::StartingCold { state, hash };
+            self.incoming_free(child);
+        } else if incoming.is_hot {
             self.take_state(child, state, hash);
         } else {
             incoming.step = IncomingStep::StartingCold { state, hash };
             self.start_incoming(child);
         }
         self.timers.arm(TimerKey::Move(child), self.now + self.settings.readiness);
+    }
+
+    /// A replica that receives the child has nothing in flight: it takes the state that waits.
+    pub(super) fn incoming_free(&mut self, child: Slot) {
+        let Some(local) = self.children.local(child).filter(|local| local.call.is_none()) else {
+            return;
+        };
+        if let Phase::Incoming(incoming) = &local.phase
+            && incoming.replica.is_some()
+            && let IncomingStep::StartingCold { state, hash } = incoming.step.clone()
+        {
+            self.take_state(child, state, hash);
+        }
     }
 
     fn take_state(&mut self, child: Slot, state: Option<Payload>, hash: u64) {
@@ -248,6 +280,9 @@ impl Engine {
         match split(answer) {
             Ok(_) => self.incoming_ready(child, hash),
             Err(failure) => {
+                if incoming.replica.is_some() {
+                    return self.crashed(child, &failure.message);
+                }
                 if failure.kind == Some(ErrorKind::HostTimeout) && self.is_instance(child) {
                     self.discard_instance(child);
                 }
@@ -320,10 +355,17 @@ impl Engine {
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
+        let mut was_replica = false;
         if let Phase::Incoming(incoming) = &mut local.phase {
             let mut held = std::mem::take(&mut incoming.held);
             held.append(&mut local.inbox);
             local.inbox = held;
+            was_replica = incoming.replica.is_some();
+        }
+        local.is_replica = false;
+        local.mode = Mode::Active;
+        if was_replica {
+            self.tell_role(child);
         }
         self.activate(child);
     }
@@ -347,7 +389,7 @@ impl Engine {
     }
 
     /// Gives an incoming instance up. With a reason the source is told.
-    fn drop_incoming(&mut self, child: Slot, why: Option<&str>) {
+    pub(super) fn drop_incoming(&mut self, child: Slot, why: Option<&str>) {
         let Some(local) = self.children.local(child) else {
             return;
         };
@@ -379,6 +421,10 @@ impl Engine {
         let Some(Phase::Incoming(incoming)) = self.children.local(child).map(|local| &local.phase) else {
             return;
         };
+        if incoming.replica.is_some() {
+            self.back_to_replica(child);
+            return self.after_ended(child, after);
+        }
         let has_instance = incoming.has_instance() && self.is_instance(child);
         self.timers.disarm(&TimerKey::Move(child));
         self.return_inbox(child, None);
@@ -436,6 +482,7 @@ impl Work {
             chain: held.chain,
             deadline: now + Duration::from_millis(held.left_ms),
             wants_reply: held.wants_reply,
+            is_bound: held.is_bound,
         }
     }
 }

@@ -7,11 +7,10 @@ use serde_json::json;
 use super::children::{Record, Slot};
 use super::log::{MAX_PIECES, PULL_AFTER};
 use super::membership::PartialSnapshot;
-use super::registry::Holder;
 use super::{Engine, TimerKey};
 use crate::ids::{ChildId, NodeRef};
 use crate::observe::HookName;
-use crate::wire::{InstanceRow, LogEntry, Message, Stage};
+use crate::wire::{InstanceRow, LogEntry, Message};
 
 impl Engine {
     pub(super) fn delta_received(&mut self, from: &NodeRef, after: u64, to: u64, entries: Vec<LogEntry>) {
@@ -49,11 +48,16 @@ impl Engine {
                 self.learn_wanted(child, from, wanted);
                 self.learn_row(child, from, row);
             }
+            LogEntry::Gave(child, (to, seq), row) => {
+                let child = self.children.intern(&child);
+                self.row_given(child, from, to, seq);
+                self.learn_row(child, from, row);
+            }
             LogEntry::Gone(child, given) => {
                 let child = self.children.intern(&child);
                 match given {
                     Some((to, seq)) => self.row_given(child, from, to, seq),
-                    None => self.children[child].entry.holders.retain(|holder| holder.node != *from),
+                    None => self.row_gone(child, from),
                 }
                 self.fire_of(
                     HookName::RegistryPidRemoved,
@@ -68,22 +72,12 @@ impl Engine {
     fn learn_row(&mut self, child: Slot, from: &NodeRef, row: InstanceRow) {
         self.note_epoch(row.token.epoch);
         let entry = &mut self.children[child].entry;
-        let was_quarantined = entry.holders.iter().any(|holder| holder.row.stage == Stage::Quarantined);
-        let change = match entry.holder_mut(from) {
-            Some(holder) => {
-                let before = std::mem::replace(&mut holder.row, row.clone());
-                holder.is_departed = false;
-                holder.gone_after = None;
-                (before.token != row.token && before.stage == Stage::Active).then_some(HookName::ChildProcessPidUpdated)
-            }
-            None => {
-                let (node, row) = (from.clone(), row.clone());
-                entry.holders.push(Holder { node, row, is_departed: false, gone_after: None });
-                None
-            }
-        };
+        let was_quarantined =
+            entry.holders.iter().any(|holder| holder.node == *from && holder.row.stage.is_quarantined());
+        let before = entry.write_row(from, &row).filter(|before| before.token != row.token && before.stage.is_listed());
+        let change = before.map(|_| HookName::ChildProcessPidUpdated);
         self.tell_row(child, from, &row, change);
-        if row.stage == Stage::Quarantined && !was_quarantined {
+        if row.stage.is_quarantined() && !was_quarantined {
             self.tell_quarantine(child, from, row.restarts);
         }
         self.row_seen(child, &row);
@@ -134,7 +128,7 @@ impl Engine {
         let mut told = BTreeSet::new();
         for entry in pieces.into_values().flatten() {
             let id = match &entry {
-                LogEntry::Row(child, _) => Some(child),
+                LogEntry::Row(child, _) | LogEntry::Gave(child, ..) => Some(child),
                 LogEntry::Begun(wanted, _) => wanted.spec.as_ref().map(|spec| &spec.id),
                 LogEntry::Wanted(..) | LogEntry::Gone(..) => None,
             };

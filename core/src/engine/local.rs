@@ -7,7 +7,7 @@ use super::outgoing::Outgoing;
 use crate::host::call::InstanceEvent;
 use crate::ids::{CallNumber, ChildId, Epoch, InstanceId, NodeRef, Token};
 use crate::payload::Payload;
-use crate::spec::{ChildSpec, StateLost};
+use crate::spec::{ChildSpec, Mode, StateLost};
 use crate::time::Timestamp;
 use crate::wire::HeldMessage;
 
@@ -22,22 +22,33 @@ pub(super) enum Work {
         chain: Arc<[ChildId]>,
         deadline: Timestamp,
         wants_reply: bool,
+        /// For this instance, whatever role it has.
+        is_bound: bool,
     },
     /// The state of an instance that lost after a heal.
     Conflict { from: NodeRef, loser: Token, state: Payload },
 }
 
 impl Work {
+    /// Whether it is for this instance, and not for whoever is the child.
+    pub(super) fn is_bound(&self) -> bool {
+        match self {
+            Self::Message { is_bound, .. } => *is_bound,
+            Self::Conflict { .. } => false,
+        }
+    }
+
     /// The message as it travels; `None` for what is bound to this instance.
     pub(super) fn into_held(self, now: Timestamp) -> Option<HeldMessage> {
         match self {
-            Self::Message { origin, id, message, chain, deadline, wants_reply } => Some(HeldMessage {
+            Self::Message { origin, id, message, chain, deadline, wants_reply, is_bound } => Some(HeldMessage {
                 origin,
                 id,
                 message,
                 chain,
                 left_ms: u64::try_from(deadline.since(now).as_millis()).unwrap_or(u64::MAX),
                 wants_reply,
+                is_bound,
             }),
             Self::Conflict { .. } => None,
         }
@@ -78,6 +89,8 @@ pub(super) struct Incoming {
     pub(super) step: IncomingStep,
     pub(super) is_hot: bool,
     pub(super) held: VecDeque<Work>,
+    /// A replica of this node receives the child: its token, which it has again if the move is given up.
+    pub(super) replica: Option<Token>,
 }
 
 /// How far the receiving end is.
@@ -87,7 +100,7 @@ pub(super) enum IncomingStep {
     Starting,
     /// Waits for the state. Cold: nothing is started yet.
     Prepared,
-    /// Cold: `start` is under way, the state waits.
+    /// Cold: `start` is under way, the state waits. A replica: it waits for the call in flight.
     StartingCold { state: Option<Payload>, hash: u64 },
     /// `alter_handover_state` is under way.
     Altering { hash: u64 },
@@ -103,6 +116,13 @@ pub(super) struct Local {
     pub(super) has_state: bool,
     pub(super) has_run: bool,
     pub(super) token: Token,
+    /// It runs beside the instance that is the child, and follows it.
+    pub(super) is_replica: bool,
+    pub(super) mode: Mode,
+    /// The role that the instance knows of, filtered ones too.
+    pub(super) told_mode: Option<Mode>,
+    /// `redundancy_signal` is due.
+    pub(super) owes_signal: bool,
     /// The highest epoch this node used or proposed for the child.
     pub(super) highest_epoch: Epoch,
     pub(super) since_ms: u64,

@@ -113,32 +113,34 @@ impl Engine {
     /// Writes our row of a child, if it changed.
     pub(super) fn put_row(&mut self, child: Slot, row: InstanceRow) {
         let entry = &mut self.children[child].entry;
-        match entry.holder_mut(&self.me) {
-            Some(holder) if holder.row == row => return,
-            Some(holder) => holder.row = row.clone(),
-            None => {
-                let node = self.me.clone();
-                entry.holders.push(Holder { node, row: row.clone(), is_departed: false, gone_after: None });
-            }
+        if entry.holder(&self.me).is_some_and(|holder| holder.row == row) {
+            return;
+        }
+        entry.write_row(&self.me, &row);
+        if !row.stage.is_replica() {
+            entry.given = None;
         }
         entry.own_row_seq = self.log.append_row(child);
-        entry.given = None;
+        if entry.given.is_some() {
+            // The members have to hear of both: who has the child now, and what this node has.
+            self.log.gone.push_back((entry.own_row_seq, child));
+        }
         self.row_seen(child, &row);
     }
 
     /// Removes our row. `given` names who has the child now, and which entry of that log says so.
     pub(super) fn drop_row(&mut self, child: Slot, given: Option<(NodeRef, u64)>) {
         let entry = &mut self.children[child].entry;
-        let Some(at) = entry.holders.iter().position(|holder| holder.node == self.me) else {
+        if entry.holder(&self.me).is_none() {
             return;
-        };
+        }
         entry.own_row_seq = self.log.append(child, Kind::Gone);
-        entry.given = given.clone().map(Box::new);
         match given {
-            Some((to, seq)) => self.row_given(child, &self.me.clone(), to, seq),
-            None => {
-                entry.holders.swap_remove(at);
+            Some((to, seq)) => {
+                entry.given = Some(Box::new((to.clone(), seq)));
+                self.row_given(child, &self.me.clone(), to, seq);
             }
+            None => self.row_gone(child, &self.me.clone()),
         }
         self.row_changed(child);
     }
@@ -161,6 +163,12 @@ impl Engine {
         self.row_changed(child);
     }
 
+    /// A node has no instance of the child any more. One that it gave away counts until the receiver is heard.
+    pub(super) fn row_gone(&mut self, child: Slot, node: &NodeRef) {
+        let holders = &mut self.children[child].entry.holders;
+        holders.retain(|holder| holder.node != *node || holder.gone_after.is_some());
+    }
+
     /// The giver's instance counts until we have the receiver's log up to `seq`.
     pub(super) fn row_given(&mut self, child: Slot, giver: &NodeRef, to: NodeRef, seq: u64) {
         let known = if to == self.me {
@@ -178,7 +186,7 @@ impl Engine {
             entry.holders.retain(|holder| holder.node != *giver);
             return;
         }
-        let Some(holder) = entry.holder_mut(giver) else {
+        let Some(holder) = entry.lead_of_mut(giver) else {
             return;
         };
         if is_member {
@@ -209,7 +217,7 @@ impl Engine {
     /// A node that was given children is gone before it said so: the givers' rows are its last word.
     pub(super) fn depart_given(&mut self, node: &NodeRef) {
         for (_, child, giver) in self.log.awaited.remove(node).unwrap_or_default() {
-            let holder = self.children[child].entry.holder_mut(&giver);
+            let holder = self.children[child].entry.lead_of_mut(&giver);
             if let Some(holder) = holder.filter(|holder| holder.is_given(node, None)) {
                 holder.node = node.clone();
                 holder.gone_after = None;
@@ -295,8 +303,11 @@ impl Engine {
         if item.kind == Kind::Gone {
             return item.tells_row(entry).then(|| LogEntry::Gone(id.clone(), entry.given.as_deref().cloned()));
         }
-        let holder = entry.holders.iter().find(|holder| holder.node == self.me);
+        let holder = entry.holder(&self.me);
         let row = holder.filter(|_| item.tells_row(entry)).map(|holder| holder.row.clone());
+        if let (Some(given), Some(row)) = (entry.given.as_deref(), &row) {
+            return Some(LogEntry::Gave(id.clone(), given.clone(), row.clone()));
+        }
         let is_told = item.tells_wanted(entry) && entry.author.as_ref() == Some(&self.me);
         match (entry.wanted.clone().filter(|_| is_told), row) {
             (Some(wanted), Some(row)) => Some(LogEntry::Begun(wanted, row)),
@@ -358,9 +369,11 @@ impl Engine {
             self.log.gone.pop_front();
             let entry = &mut self.children[child].entry;
             if entry.own_row_seq == seq {
-                entry.own_row_seq = 0;
                 entry.given = None;
-                self.log.floor = seq;
+                if entry.holder(&self.me).is_none() {
+                    entry.own_row_seq = 0;
+                    self.log.floor = seq;
+                }
                 self.children.mark_changed(child);
             }
         }

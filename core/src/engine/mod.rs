@@ -24,10 +24,12 @@ mod local;
 mod log;
 mod membership;
 mod outgoing;
+mod placing;
 mod publish;
 mod queries;
 mod reconcile;
 mod registry;
+mod replicas;
 mod requests;
 mod routing;
 mod setup;
@@ -70,6 +72,8 @@ pub struct Engine {
     hub_id: HubId,
     settings: Settings,
     strategies: Strategies,
+    /// How many instances a child shall have in the present view.
+    factor: usize,
     now: Timestamp,
     started_at: Timestamp,
     wall_ms: u64,

@@ -13,12 +13,13 @@ use super::calls::{Purpose, split};
 use super::children::Slot;
 use super::ending::After;
 use super::hooks::MovedState;
-use super::local::Phase;
+use super::local::{Phase, Work};
 use super::{Engine, Lane, TimerKey};
 use crate::host::call::{HandoverTarget, HostAnswer, HostRequest, StopReason};
 use crate::ids::{NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::Payload;
+use crate::spec::Mode;
 use crate::strategy::MovePlan;
 use crate::time::Timestamp;
 use crate::wire::{HeldMessage, Message};
@@ -62,6 +63,8 @@ pub(super) struct Outgoing {
     /// The target's token.
     pub(super) token: Token,
     pub(super) plan: MovePlan,
+    /// The target runs a replica, which becomes the child.
+    pub(super) is_to_replica: bool,
     pub(super) step: Step,
     pub(super) snapshot: Option<Payload>,
     /// The old instance still exists.
@@ -118,6 +121,9 @@ impl Engine {
     pub(super) fn begin_move(&mut self, child: Slot, to: &NodeRef) {
         let epoch = self.next_epoch(child);
         let transfer = self.next_transfer();
+        let at_target = self.children[child].entry.holder(to).filter(|holder| holder.row.stage.is_replica());
+        let (is_to_replica, is_to_active) =
+            (at_target.is_some(), at_target.is_some_and(|holder| holder.row.mode == Mode::Active));
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
@@ -133,13 +139,16 @@ impl Engine {
             }
         };
         local.highest_epoch = epoch;
-        let plan = self.strategies.migration.plan(&local.spec, local.has_state);
+        let mut plan = self.strategies.migration.plan(&local.spec, local.has_state);
+        // One of several active instances has worked on its own: it keeps what it has.
+        plan.handover &= !(is_to_replica && is_to_active);
         let token = Token { epoch, incarnation: to.incarnation, transfer };
         local.phase = Phase::Outgoing(Box::new(Outgoing {
             aim: Aim::Move,
             to: to.clone(),
             token,
             plan,
+            is_to_replica,
             step: Step::Preparing,
             snapshot,
             has_instance,
@@ -166,6 +175,7 @@ impl Engine {
             to: winner.clone(),
             token,
             plan,
+            is_to_replica: false,
             step: Step::Freezing,
             snapshot: None,
             has_instance: true,
@@ -322,10 +332,11 @@ impl Engine {
 
     fn snapshot_taken(&mut self, child: Slot) {
         self.timers.disarm(&TimerKey::Move(child));
+        let stays = self.stays_as_replica(child);
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
-        if outgoing.aim == Aim::Move && !outgoing.plan.hot && outgoing.has_instance {
+        if outgoing.aim == Aim::Move && !outgoing.plan.hot && outgoing.has_instance && !stays {
             outgoing.step = Step::ColdStopping;
             self.end_instance(child, StopReason::Migrated, Duration::ZERO, After::ColdStopped);
             return;
@@ -364,6 +375,10 @@ impl Engine {
         outgoing.step = Step::Committed;
         let now = self.now;
         let inbox = self.children.local_mut(child).map(|local| std::mem::take(&mut local.inbox)).unwrap_or_default();
+        let (bound, inbox): (super::Queue<Work>, super::Queue<Work>) = inbox.into_iter().partition(Work::is_bound);
+        if let Some(local) = self.children.local_mut(child) {
+            local.inbox = bound;
+        }
         let held: Vec<HeldMessage> = inbox.into_iter().filter_map(|work| work.into_held(now)).collect();
         for message in &held {
             self.reroute(&message.origin.clone(), message.id, &to);
@@ -399,18 +414,24 @@ impl Engine {
             return;
         };
         let (to, plan, has_instance) = (outgoing.to.clone(), outgoing.plan, outgoing.has_instance());
-        let has_state = outgoing.snapshot.is_some();
+        let (has_state, is_to_replica, epoch) =
+            (outgoing.snapshot.is_some(), outgoing.is_to_replica, outgoing.token.epoch);
         // A target that went on in doubt never heard the commit: what waited here goes back to the senders.
         self.counters.handovers_done += 1;
-        self.return_inbox(child, Some(&to));
-        let needs_state = self.children.local(child).is_some_and(|local| local.has_state);
-        if has_instance {
-            // Without a delivered state the old instance lives on for a while, fenced and unlisted (R5).
-            let retention = if has_state { Duration::ZERO } else { plan.retention };
-            self.end_instance(child, StopReason::Migrated, retention, After::Nothing);
+        let needs_state = self.children.local(child).is_some_and(|local| local.has_state) && !is_to_replica;
+        if has_instance && self.stays_as_replica(child) {
+            self.drop_row(child, Some((to.clone(), seq)));
+            self.demote(child, epoch);
+        } else {
+            self.return_inbox(child, Some(&to));
+            if has_instance {
+                // Without a delivered state the old instance lives on for a while, fenced and unlisted (R5).
+                let retention = if has_state { Duration::ZERO } else { plan.retention };
+                self.end_instance(child, StopReason::Migrated, retention, After::Nothing);
+            }
+            self.remove_local(child);
+            self.drop_row(child, Some((to.clone(), seq)));
         }
-        self.remove_local(child);
-        self.drop_row(child, Some((to.clone(), seq)));
         let id = self.id(child);
         let state = if has_state { MovedState::HandedOver } else { MovedState::None };
         self.hooks.migrated.entry(to.name.clone()).or_default().push((id.clone(), state));

@@ -10,12 +10,12 @@ use super::registry::{Entry, Holder};
 use crate::ids::{ChildId, NodeRef};
 use crate::observe::HookName;
 use crate::spec::{Row, RowInstance};
-use crate::wire::{InstanceRow, Stage};
+use crate::wire::InstanceRow;
 
 impl Engine {
     /// Fires the registry hooks for a row that was written here or learnt.
     pub(super) fn tell_row(&mut self, child: Slot, node: &NodeRef, row: &InstanceRow, change: Option<HookName>) {
-        if row.stage != Stage::Active {
+        if !row.stage.is_listed() {
             return;
         }
         let (name, epoch) = (&node.name, row.token.epoch);
@@ -56,7 +56,7 @@ impl Engine {
 pub(super) fn row_of(entry: &Entry) -> Option<Row> {
     let spec = entry.wanted.as_ref()?.spec.clone()?;
     let is_shown =
-        |holder: &&Holder| !holder.is_departed && holder.gone_after.is_none() && holder.row.stage == Stage::Active;
+        |holder: &&Holder| !holder.is_departed && holder.gone_after.is_none() && holder.row.stage.is_listed();
     let mut lost = None;
     // Sized first: a row is kept for as long as its child, and most have one instance.
     let mut instances = Vec::with_capacity(entry.holders.iter().filter(is_shown).count());
@@ -69,5 +69,6 @@ pub(super) fn row_of(entry: &Entry) -> Option<Row> {
             since_ms: holder.row.since_ms,
         }
     }));
+    instances.sort_unstable_by(|one, other| (one.mode, &one.node).cmp(&(other.mode, &other.node)));
     Some(Row { spec, instances, state_lost: lost })
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::calls::CALLBACK_LIMIT;
 use super::children::Slot;
 use super::hash::FixedHash;
-use super::local::Phase;
+use super::local::{Local, Phase};
 use super::outgoing::Aim;
 use super::registry::Entry;
 use super::{Engine, RECONCILE_LIMIT, TimerKey};
@@ -18,7 +18,7 @@ use crate::host::call::{StartReason, StopReason};
 use crate::ids::{ChildId, Epoch, NodeName, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::MAX_STATE_BYTES;
-use crate::spec::{ChildSpec, StateLost};
+use crate::spec::{Mode, StateLost};
 use crate::swim::Evidence;
 use crate::time::Timestamp;
 use crate::wire::Stage;
@@ -83,38 +83,15 @@ impl Moves {
     }
 }
 
-/// The owners of a batch of specs.
-pub(super) struct Owners {
-    nodes: Vec<NodeRef>,
-    chosen: Vec<Option<usize>>,
-}
-
-impl Owners {
-    /// The owner of the spec at this place of the batch.
-    pub(super) fn get(&self, at: usize) -> Option<&NodeRef> {
-        self.nodes.get((*self.chosen.get(at)?)?)
-    }
-
-    /// The places of the batch by their owner, and those without one.
-    pub(super) fn group(self) -> (Vec<(NodeRef, Vec<usize>)>, Vec<usize>) {
-        let mut groups: Vec<(NodeRef, Vec<usize>)> = self.nodes.into_iter().map(|node| (node, Vec::new())).collect();
-        let mut unplaced = Vec::new();
-        for (at, chosen) in self.chosen.into_iter().enumerate() {
-            match chosen.and_then(|index| groups.get_mut(index)) {
-                Some((_, group)) => group.push(at),
-                None => unplaced.push(at),
-            }
-        }
-        groups.retain(|(_, group)| !group.is_empty());
-        (groups, unplaced)
-    }
-}
-
 /// What a child needs done here.
 enum Need {
     Nothing,
     Stop(StopReason),
     Start,
+    StartReplica,
+    /// Nobody is the child, and this replica comes first.
+    Promote,
+    Follow((Epoch, Mode)),
     Move(NodeRef),
     Conflict(NodeRef, Token),
     Given(u64),
@@ -150,7 +127,10 @@ impl Engine {
         }
         // Those that another member has are its business, whoever the owner is.
         let number = self.membership.view.number;
-        let is_open = |child: &Slot| self.children[*child].entry.placed_in != number && !self.is_elsewhere(*child);
+        let has_replicas = self.factor > 1;
+        let is_open = |child: &Slot| {
+            self.children[*child].entry.placed_in != number && (has_replicas || !self.is_elsewhere(*child))
+        };
         let open: Vec<Slot> = batch.iter().copied().filter(is_open).collect();
         self.place(open);
         for child in batch.drain(..) {
@@ -166,48 +146,6 @@ impl Engine {
         }
     }
 
-    /// Finds the owners of children in the present view, where they are not known.
-    pub(super) fn place(&mut self, children: impl IntoIterator<Item = Slot>) {
-        let number = self.membership.view.number;
-        let stale: Vec<(Slot, Arc<ChildSpec>)> = children
-            .into_iter()
-            .filter_map(|child| {
-                let entry = Some(&self.children[child].entry).filter(|entry| entry.placed_in != number)?;
-                Some((child, entry.wanted.as_ref()?.spec.clone()?))
-            })
-            .collect();
-        if stale.is_empty() {
-            return;
-        }
-        let specs: Vec<&ChildSpec> = stale.iter().map(|(_, spec)| spec.as_ref()).collect();
-        let owners = self.owners_of(&specs);
-        for (at, (child, _)) in stale.iter().enumerate() {
-            let entry = &mut self.children[*child].entry;
-            entry.owner = owners.get(at).cloned();
-            entry.placed_in = number;
-        }
-    }
-
-    /// The owners of specs in the present view.
-    pub(super) fn owners_of(&mut self, specs: &[&ChildSpec]) -> Owners {
-        let candidates = self.membership.view.candidates();
-        let factor = self.strategies.redundancy.factor(candidates.len());
-        let placed = self.strategies.place(&candidates, specs, factor, &mut self.placements);
-        let nodes = candidates.iter().map(|one| one.node.clone()).collect();
-        let owners = Owners { nodes, chosen: (0..specs.len()).map(|at| self.placements.owner(at)).collect() };
-        if let Err(error) = placed {
-            let strategy = self.strategies.distribution.name();
-            self.fire(HookName::StrategyFallback, || json!({"strategy": strategy, "why": error.message}));
-        }
-        owners
-    }
-
-    /// The owner of a wanted child in the present view.
-    pub(super) fn owner_of(&mut self, child: Slot) -> Option<NodeRef> {
-        self.place([child]);
-        self.children[child].entry.owner.clone()
-    }
-
     /// Whether another member has the child, and this node has nothing of it.
     fn is_elsewhere(&self, child: Slot) -> bool {
         let record = &self.children[child];
@@ -219,6 +157,9 @@ impl Engine {
             Need::Nothing => {}
             Need::Stop(reason) => self.stop_local(child, reason),
             Need::Start => self.start_orphan(child),
+            Need::StartReplica => self.begin_replica(child),
+            Need::Promote => self.promote(child),
+            Need::Follow(role) => self.follow(child, role),
             Need::Move(to) => self.try_move(child, &to),
             Need::Conflict(winner, token) => self.begin_conflict(child, &winner, token),
             Need::Given(seq) => self.given(child, seq),
@@ -226,6 +167,7 @@ impl Engine {
             Need::Outlive(node) => self.outlive(child, node),
             Need::Unplaced => self.tell_unplaced(child),
         }
+        self.answer_if_complete(child);
         self.check_stopped(child);
     }
 
@@ -246,6 +188,9 @@ impl Engine {
                 | Phase::Outgoing(_)
                 | Phase::Incoming(_) => Need::Stop(StopReason::Stopped),
             };
+        }
+        if local.is_replica {
+            return self.need_of_replica(child, local, entry);
         }
         let superior = entry
             .active_holder()
@@ -279,6 +224,8 @@ impl Engine {
                 Some(owner) if *owner == self.me => Need::Nothing,
                 // First the losers of a heal show their state: moving away would keep them from it for ever.
                 Some(_) if entry.has_other_active(&self.me) => Need::Nothing,
+                // A replica there that is quarantined does not become the child.
+                Some(owner) if entry.holder(owner).is_some_and(|at| at.row.stage.is_quarantined()) => Need::Nothing,
                 Some(owner) => Need::Move(owner.clone()),
                 None => Need::Unplaced,
             },
@@ -289,7 +236,8 @@ impl Engine {
     /// A wanted child that this node does not run.
     fn need_of_absent(&self, child: Slot, entry: &Entry) -> Need {
         if entry.living_holder(&self.me).is_some() {
-            return Need::Nothing;
+            let is_free = self.membership.is_settled && !self.is_ending(child) && !self.info.is_leaving;
+            return if is_free && entry.wants_replica_on(&self.me) { Need::StartReplica } else { Need::Nothing };
         }
         match &entry.owner {
             None => {
@@ -303,6 +251,39 @@ impl Engine {
             Some(_) => {}
         }
         // R3: nobody has it in any form, and nobody can have it without our knowing.
+        let is_free = self.is_all_known(entry) && !self.is_ending(child) && !self.info.is_leaving;
+        if is_free { Need::Start } else { Need::Nothing }
+    }
+
+    /// A wanted child of which this node runs a replica.
+    fn need_of_replica(&self, child: Slot, local: &Local, entry: &Entry) -> Need {
+        match local.phase {
+            Phase::Ending | Phase::Incoming(_) | Phase::Outgoing(_) => return Need::Nothing,
+            Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Quarantined { .. } => {}
+        }
+        let Some(lead) = entry.lead() else {
+            let is_next = entry.successor() == Some(&self.me);
+            return if is_next && self.is_all_known(entry) { Need::Promote } else { Need::Nothing };
+        };
+        let is_elsewhere = lead.gone_after.is_none() && matches!(lead.row.stage, Stage::Active | Stage::Quarantined);
+        if is_elsewhere && self.membership.is_settled && entry.place_of(&self.me).is_none() {
+            return Need::Stop(StopReason::LostOwnership);
+        }
+        if let Phase::Quarantined { .. } = local.phase
+            && entry
+                .wanted
+                .as_ref()
+                .and_then(|wanted| wanted.spec.as_ref())
+                .is_some_and(|it| !Arc::ptr_eq(it, &local.spec))
+        {
+            // Started again (R21).
+            return Need::Stop(StopReason::Stopped);
+        }
+        self.role_to_follow(child).map_or(Need::Nothing, Need::Follow)
+    }
+
+    /// R3: whatever anybody did with a child under an earlier view is known here.
+    fn is_all_known(&self, entry: &Entry) -> bool {
         let is_author_heard = match (&entry.author, &entry.wanted) {
             (Some(author), Some(wanted)) => {
                 self.membership.member(author).is_none_or(|peer| {
@@ -312,8 +293,7 @@ impl Engine {
             }
             (None, _) | (_, None) => true,
         };
-        let is_free = self.membership.is_settled && is_author_heard && !self.is_ending(child) && !self.info.is_leaving;
-        if is_free { Need::Start } else { Need::Nothing }
+        self.membership.is_settled && is_author_heard
     }
 
     /// Starts a wanted child that nobody runs any more.

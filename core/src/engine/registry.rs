@@ -57,6 +57,8 @@ pub(super) struct Entry {
     pub(super) holders: SmallVec<[Holder; 1]>,
     /// The owner in the view with this number.
     pub(super) owner: Option<NodeRef>,
+    /// The rest of the placement, in order. Most children have none.
+    pub(super) others: Option<Box<SmallVec<[NodeRef; 1]>>>,
     pub(super) placed_in: u64,
     /// That nobody can run it was told.
     pub(super) is_unplaced_told: bool,
@@ -152,8 +154,62 @@ impl Entry {
         self.departed_holder().filter(|holder| holder.row.stage == Stage::Active && holder.row.token > token)
     }
 
-    pub(super) fn holder_mut(&mut self, node: &NodeRef) -> Option<&mut Holder> {
-        self.holders.iter_mut().find(|holder| holder.node == *node)
+    /// What a node says of the instance it has, apart from one that it gave away.
+    pub(super) fn holder(&self, node: &NodeRef) -> Option<&Holder> {
+        self.holders.iter().find(|holder| holder.node == *node && holder.gone_after.is_none())
+    }
+
+    /// What a node says or said of an instance that was the child.
+    pub(super) fn lead_of_mut(&mut self, node: &NodeRef) -> Option<&mut Holder> {
+        self.holders.iter_mut().find(|holder| holder.node == *node && !holder.row.stage.is_replica())
+    }
+
+    /// Takes in what a node says of its instance, and answers what it said before. A replica's row leaves the one of
+    /// the child that the node gave away: it counts until the receiver is heard.
+    pub(super) fn write_row(&mut self, node: &NodeRef, row: &InstanceRow) -> Option<InstanceRow> {
+        let is_replica = row.stage.is_replica();
+        let is_it = |holder: &Holder| holder.node == *node && !(is_replica && holder.gone_after.is_some());
+        let Some(at) = self.holders.iter().position(is_it) else {
+            let (node, row) = (node.clone(), row.clone());
+            self.holders.push(Holder { node, row, is_departed: false, gone_after: None });
+            return None;
+        };
+        let holder = &mut self.holders[at];
+        holder.is_departed = false;
+        holder.gone_after = None;
+        let before = std::mem::replace(&mut holder.row, row.clone());
+        if !is_replica && self.holders.len() > 1 {
+            let mut is_first = true;
+            self.holders.retain(|holder| holder.node != *node || std::mem::take(&mut is_first));
+        }
+        Some(before)
+    }
+
+    /// The place of a node in the placement, the owner's being 0.
+    pub(super) fn place_of(&self, node: &NodeRef) -> Option<usize> {
+        if self.owner.as_ref() == Some(node) {
+            return Some(0);
+        }
+        let others = self.others.as_deref()?;
+        others.iter().position(|other| other == node).map(|at| at + 1)
+    }
+
+    /// The living instance that is the child, becomes it, or was it until the receiver is heard.
+    pub(super) fn lead(&self) -> Option<&Holder> {
+        self.holders
+            .iter()
+            .filter(|holder| !holder.is_departed && !holder.row.stage.is_replica())
+            .max_by_key(|holder| (holder.row.stage == Stage::Active && holder.gone_after.is_none(), holder.row.token))
+    }
+
+    /// The replica that becomes the child when nobody is it any more: every member that knows the same finds the same.
+    pub(super) fn successor(&self) -> Option<&NodeRef> {
+        let replicas = self.holders.iter().filter(|holder| !holder.is_departed && holder.row.stage.is_replica());
+        let rank = |holder: &&Holder| {
+            let place = self.place_of(&holder.node).unwrap_or(usize::MAX);
+            (holder.row.stage == Stage::QuarantinedReplica, place, holder.node.clone())
+        };
+        replicas.min_by_key(rank).map(|holder| &holder.node)
     }
 
     /// Whether somebody starts it and nobody runs it yet: readers are told of it once somebody does.

@@ -43,6 +43,13 @@ impl Unconfirmed {
         confirmed
     }
 
+    /// Forgets what an item waits for.
+    pub(super) fn forget(&mut self, item: u32) {
+        for waiting in self.by_node.values_mut() {
+            waiting.retain(|Reverse((_, other))| *other != item);
+        }
+    }
+
     /// Takes the items that wait for a node that is gone.
     pub(super) fn lose(&mut self, node: &NodeRef) -> Vec<u32> {
         self.by_node.remove(node).unwrap_or_default().into_iter().map(|Reverse((_, item))| item).collect()

@@ -14,12 +14,14 @@ use indexmap::IndexMap;
 use super::children::Slot;
 use super::hash::FixedHash;
 use super::io::{MessageCommand, Recipient};
+use super::local::{Local, Phase};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ChildId, NodeName, NodeRef, RequestId};
 use crate::payload::{MAX_MESSAGE_BYTES, Payload};
+use crate::spec::Mode;
 use crate::time::Timestamp;
-use crate::wire::{HeldMessage, Message, Stage};
+use crate::wire::{HeldMessage, Message};
 
 /// Children in a chain of calls.
 const MAX_CHAIN: usize = 64;
@@ -110,8 +112,9 @@ impl Engine {
     fn send_to_all(&mut self, request: RequestId, command: &MessageCommand) {
         let child = self.children.intern(&command.child);
         let holders = self.children[child].entry.holders.iter();
-        let active = holders.filter(|holder| !holder.is_departed && holder.row.stage == Stage::Active);
-        let nodes: Vec<NodeName> = active.map(|holder| holder.node.name.clone()).collect();
+        let listed =
+            holders.filter(|holder| !holder.is_departed && holder.gone_after.is_none() && holder.row.stage.is_listed());
+        let nodes: Vec<NodeName> = listed.map(|holder| holder.node.name.clone()).collect();
         if nodes.len() <= 1 {
             let command = MessageCommand { recipient: Recipient::Active, ..command.clone() };
             self.open_message(request.0, command, false, None);
@@ -214,16 +217,24 @@ impl Engine {
         let entry = &record.entry;
         match recipient {
             Recipient::Active | Recipient::All => {
+                // Of several active instances the one here is the nearest.
+                let is_nearest = |local: &Local| {
+                    local.is_replica && local.mode == Mode::Active && matches!(local.phase, Phase::Active)
+                };
+                if record.local().is_some_and(is_nearest) {
+                    return Some(self.me.clone());
+                }
                 if let Some(holder) = entry.active_holder() {
                     return Some(holder.node.clone());
                 }
                 // It starts here, or comes here: it waits in the instance's own queue.
-                record.local().map(|_| self.me.clone()).filter(|_| entry.is_wanted())
+                let starts = record.local().filter(|local| !local.is_replica && entry.is_wanted());
+                starts.map(|_| self.me.clone())
             }
             Recipient::Node(name) => entry
                 .holders
                 .iter()
-                .find(|holder| !holder.is_departed && holder.node.name == *name && holder.row.stage == Stage::Active)
+                .find(|holder| !holder.is_departed && holder.node.name == *name && holder.row.stage.is_listed())
                 .map(|holder| holder.node.clone()),
         }
     }
@@ -247,6 +258,7 @@ impl Engine {
             chain: open.chain.clone(),
             left_ms: u64::try_from(open.deadline.since(now).as_millis()).unwrap_or(u64::MAX),
             wants_reply: open.wants_reply,
+            is_bound: matches!(open.recipient, Recipient::Node(_)),
         };
         if target == self.me {
             let child = self.children.intern(child);

@@ -48,6 +48,8 @@ pub struct Counters {
     pub failovers: u64,
     /// Losses of state reported.
     pub states_lost: u64,
+    /// Replicas that became the child because its node is gone.
+    pub promotions: u64,
     /// Supervised restarts.
     pub restarts: u64,
     /// Host calls made.
@@ -103,6 +105,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
             fingerprint,
         },
         strategies,
+        factor: 1,
         now,
         started_at: now,
         wall_ms,

@@ -1,24 +1,22 @@
 //! `start_children`: the asking side, and the owner who alone decides (R1).
 
+mod altering;
 mod known;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexSet;
-use serde_json::json;
 
 use super::arbiter::START_IS_OVER;
-use super::calls::split;
 use super::hash::FixedHash;
 use super::io::{IfExists, OnFailure, StartOptions};
 use super::requests::{Request, Unconfirmed};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
-use crate::host::call::HostAnswer;
-use crate::ids::{ChildId, Epoch, NodeName, NodeRef, RequestId};
+use crate::ids::{ChildId, Epoch, NodeRef, RequestId};
 use crate::observe::HookName;
-use crate::payload::{ContentType, Payload};
 use crate::spec::{ChildError, ChildSpec, StartResult, Started, StartedInstance};
 use crate::time::Timestamp;
 use crate::wire::{Message, StartAnswer};
@@ -45,14 +43,32 @@ enum State {
         at: Timestamp,
     },
     Confirming {
-        node: NodeRef,
-        epoch: Epoch,
+        instances: Instances,
+        /// Entries of logs that are not known here yet.
+        open: usize,
     },
-    Started {
-        node: NodeRef,
-        epoch: Epoch,
-    },
+    Started(Instances),
     Failed(Box<ChildError>),
+}
+
+/// Where a child runs: first where it is the child, then its replicas.
+#[derive(Debug)]
+struct Instances {
+    node: NodeRef,
+    replicas: Vec<NodeRef>,
+    epoch: Epoch,
+}
+
+impl Instances {
+    fn has(&self, node: &NodeRef) -> bool {
+        self.node == *node || self.replicas.contains(node)
+    }
+
+    fn started(self) -> Vec<StartedInstance> {
+        let epoch = self.epoch;
+        let nodes = std::iter::once(self.node).chain(self.replicas);
+        nodes.map(|node| StartedInstance { node: node.name, epoch }).collect()
+    }
 }
 
 #[derive(Debug)]
@@ -82,10 +98,17 @@ impl StartRequest {
     /// What was asked of a gone node is planned again; what it started counts once somebody runs it.
     pub(super) fn lose(&mut self, node: &NodeRef) {
         self.unconfirmed.lose(node);
-        for item in &mut self.items {
+        for (number, item) in (0..).zip(&mut self.items) {
             let is_lost = match &item.state {
-                State::Asked { node: asked, .. } | State::Confirming { node: asked, .. } => asked == node,
-                State::Altering | State::Held | State::Planned | State::Started { .. } | State::Failed(_) => false,
+                State::Asked { node: asked, .. } => asked == node,
+                State::Confirming { instances, .. } => {
+                    let is_lost = instances.has(node);
+                    if is_lost && !instances.replicas.is_empty() {
+                        self.unconfirmed.forget(number);
+                    }
+                    is_lost
+                }
+                State::Altering | State::Held | State::Planned | State::Started(_) | State::Failed(_) => false,
             };
             if is_lost {
                 item.state = State::Planned;
@@ -116,7 +139,7 @@ impl StartRequest {
 impl Item {
     fn is_done(&self) -> bool {
         match self.state {
-            State::Started { .. } | State::Failed(_) => true,
+            State::Started(_) | State::Failed(_) => true,
             State::Altering | State::Held | State::Planned | State::Asked { .. } | State::Confirming { .. } => false,
         }
     }
@@ -167,70 +190,6 @@ impl Engine {
             self.ask_interceptors(request.0);
         } else {
             self.plan_start(request.0);
-        }
-    }
-
-    /// Shows every spec of a request to the interceptors before it is planned.
-    fn ask_interceptors(&mut self, id: u64) {
-        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
-            return;
-        };
-        let specs: Vec<Arc<ChildSpec>> = request
-            .items
-            .iter_mut()
-            .map(|item| {
-                item.state = State::Altering;
-                item.spec.clone()
-            })
-            .collect();
-        let borrowed: Vec<&ChildSpec> = specs.iter().map(AsRef::as_ref).collect();
-        let owners = self.owners_of(&borrowed);
-        for (at, spec) in specs.into_iter().enumerate() {
-            let nodes: Vec<NodeName> = owners.get(at).map(|owner| owner.name.clone()).into_iter().collect();
-            self.fire(HookName::ChildDataAlter, || json!({"spec": spec.to_json(), "nodes": nodes}));
-            self.call_interceptors(id, at as u32, spec, nodes);
-        }
-    }
-
-    /// The interceptors are done with a spec. One that fails, is late, or answers what is no spec of this child
-    /// changes nothing, and that is told.
-    pub(super) fn spec_altered(&mut self, id: u64, item: u32, answer: HostAnswer) {
-        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
-            return;
-        };
-        let Some(item) = request.items.get_mut(item as usize) else {
-            return;
-        };
-        let child = item.spec.id.clone();
-        let altered = match split(answer) {
-            Ok(None) => Ok(None),
-            Ok(Some(document)) => read_altered(&child, &document).map(Some),
-            Err(failure) => Err(failure.message),
-        };
-        let mut failure = None;
-        if matches!(item.state, State::Altering) {
-            item.state = State::Planned;
-            match altered {
-                Ok(Some(mut spec)) => {
-                    // What the document cannot tell, or tells in other words, stays as it is.
-                    let is_same = item.spec.args.content_type != ContentType::Json
-                        || spec.to_json()["args"] == item.spec.to_json()["args"];
-                    if is_same {
-                        spec.args = item.spec.args.clone();
-                    }
-                    item.spec = Arc::new(spec);
-                }
-                Ok(None) => {}
-                Err(message) => failure = Some(message),
-            }
-        }
-        let is_last = !request.items.iter().any(|item| matches!(item.state, State::Altering));
-        if let Some(message) = failure {
-            let child = self.children.intern(&child);
-            self.tell_failure(child, "child_data_alter", &message);
-        }
-        if is_last {
-            self.plan_start(id);
         }
     }
 
@@ -357,6 +316,7 @@ impl Engine {
     /// The owner's answers.
     pub(super) fn started_received(&mut self, from: &NodeRef, id: u64, answers: Vec<(u32, StartAnswer)>) {
         let confirmed_seq = self.confirmed_seq(from);
+        let confirmed_seqs = self.confirmed_seqs(&answers);
         let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
             return;
         };
@@ -368,16 +328,26 @@ impl Engine {
             };
             match (&item.state, answer) {
                 (
-                    State::Altering | State::Held | State::Started { .. } | State::Failed(_) | State::Confirming { .. },
+                    State::Altering | State::Held | State::Started(_) | State::Failed(_) | State::Confirming { .. },
                     _,
                 ) => {}
-                (State::Planned | State::Asked { .. }, StartAnswer::Started { epoch, seq }) => {
-                    item.state = State::Confirming { node: from.clone(), epoch };
-                    if seq <= confirmed_seq {
-                        confirmed.push(number);
-                    } else {
+                (State::Planned | State::Asked { .. }, StartAnswer::Started { epoch, seq, replicas }) => {
+                    let mut open = usize::from(seq > confirmed_seq);
+                    if open > 0 {
                         unconfirmed.push((seq, number));
                     }
+                    for (node, seq) in &replicas {
+                        if confirmed_seqs.get(node).is_some_and(|known| seq > known) {
+                            request.unconfirmed.add(node, [(*seq, number)]);
+                            open += 1;
+                        }
+                    }
+                    if open == 0 {
+                        confirmed.push(number);
+                    }
+                    let replicas = replicas.into_iter().map(|(node, _)| node).collect();
+                    let instances = Instances { node: from.clone(), replicas, epoch };
+                    item.state = State::Confirming { instances, open };
                 }
                 (State::Planned | State::Asked { .. }, StartAnswer::Failed(error)) => request.fail(number, *error),
                 (State::Planned | State::Asked { .. }, StartAnswer::ViewMismatch) => {
@@ -394,6 +364,21 @@ impl Engine {
         self.start_finished(id);
     }
 
+    /// How far the logs of the replicas' nodes are known here, other than this one's.
+    fn confirmed_seqs(&self, answers: &[(u32, StartAnswer)]) -> BTreeMap<NodeRef, u64> {
+        let mut seqs = BTreeMap::new();
+        for (_, answer) in answers {
+            if let StartAnswer::Started { replicas, .. } = answer {
+                for (node, _) in replicas.iter().filter(|(node, _)| *node != self.me) {
+                    if !seqs.contains_key(node) {
+                        seqs.insert(node.clone(), self.confirmed_seq(node));
+                    }
+                }
+            }
+        }
+        seqs
+    }
+
     pub(super) fn starts_confirmed(&mut self, id: u64, confirmed: Vec<u32>) {
         if confirmed.is_empty() {
             return;
@@ -403,8 +388,14 @@ impl Engine {
                 let Some(item) = request.items.get_mut(number as usize) else {
                     continue;
                 };
-                if let State::Confirming { node, epoch } = &item.state {
-                    item.state = State::Started { node: node.clone(), epoch: *epoch };
+                let State::Confirming { open, .. } = &mut item.state else {
+                    continue;
+                };
+                *open = open.saturating_sub(1);
+                if *open == 0
+                    && let State::Confirming { instances, .. } = std::mem::replace(&mut item.state, State::Planned)
+                {
+                    item.state = State::Started(instances);
                     request.open -= 1;
                 }
             }
@@ -417,8 +408,9 @@ impl Engine {
             let timeout = request.options.timeout;
             for item in request.items.iter_mut().filter(|item| !item.is_done()) {
                 let node = match &item.state {
-                    State::Asked { node, .. } | State::Confirming { node, .. } => Some(node),
-                    State::Altering | State::Held | State::Planned | State::Started { .. } | State::Failed(_) => None,
+                    State::Asked { node, .. } => Some(node),
+                    State::Confirming { instances, .. } => Some(&instances.node),
+                    State::Altering | State::Held | State::Planned | State::Started(_) | State::Failed(_) => None,
                 };
                 let message = format!("not started within {} ms", timeout.as_millis());
                 let error = child_error(&item.spec.id, node, ErrorKind::Timeout, message);
@@ -446,10 +438,9 @@ impl Engine {
         for item in request.items {
             let id = item.spec.id.clone();
             match item.state {
-                State::Started { node, epoch } => {
+                State::Started(instances) => {
                     undone.extend(is_undone.then(|| id.clone()));
-                    let instances = vec![StartedInstance { node: node.name, epoch }];
-                    result.started.push(Started { id, instances });
+                    result.started.push(Started { id, instances: instances.started() });
                 }
                 State::Failed(error) => {
                     undone.extend((is_undone && error.kind == ErrorKind::Timeout).then_some(id));
@@ -469,16 +460,6 @@ impl Engine {
         let left = request.deadline.since(self.now);
         self.roll_back(RequestId(id), self.request_key(id), undone, result, left);
     }
-}
-
-/// The spec that the interceptors made of the one of `child`.
-fn read_altered(child: &ChildId, document: &Payload) -> Result<ChildSpec, String> {
-    let value = serde_json::from_slice(&document.data).map_err(|error| format!("not JSON: {error}"))?;
-    let spec = ChildSpec::from_json(&value).map_err(|error| error.message)?;
-    if spec.id != *child {
-        return Err(format!("the id cannot be changed, from {child} to {}", spec.id));
-    }
-    Ok(spec)
 }
 
 /// Fills the metadata keys that a spec leaves out.

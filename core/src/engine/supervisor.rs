@@ -29,6 +29,10 @@ impl Engine {
             has_run: kind.is_some_and(|kind| kind.has_run),
             spec,
             token,
+            is_replica: false,
+            mode: Mode::Active,
+            told_mode: None,
+            owes_signal: false,
             highest_epoch: token.epoch,
             since_ms: self.unix_ms(),
             lost: None,
@@ -79,7 +83,7 @@ impl Engine {
             node: self.me.name.clone(),
             spec: local.spec.clone(),
             epoch: local.token.epoch,
-            mode: Mode::Active,
+            mode: local.mode,
             reason,
         };
         self.occupy(child, HostRequest::Start(Arc::new(context)), limit, Purpose::Start);
@@ -90,13 +94,15 @@ impl Engine {
         let Some(local) = self.children.local(child) else {
             return;
         };
-        let stage = match &local.phase {
-            Phase::Starting { is_first: true, .. } => Stage::Starting,
-            Phase::Incoming(_) => Stage::Incoming,
-            Phase::Quarantined { .. } => Stage::Quarantined,
-            Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Ending => {
-                Stage::Active
-            }
+        let stage = match (&local.phase, local.is_replica) {
+            (Phase::Incoming(_), _) => Stage::Incoming,
+            (Phase::Starting { is_first: true, .. }, false) => Stage::Starting,
+            (Phase::Starting { is_first: true, .. }, true) => Stage::NewReplica,
+            (Phase::Quarantined { .. }, false) => Stage::Quarantined,
+            (Phase::Quarantined { .. }, true) => Stage::QuarantinedReplica,
+            (Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Ending, true) => Stage::Replica,
+            (Phase::Starting { .. } | Phase::Active | Phase::Resting { .. } | Phase::Ending, false)
+            | (Phase::Outgoing(_), _) => Stage::Active,
         };
         let restarts = match &local.phase {
             Phase::Quarantined { restarts } => *restarts,
@@ -111,7 +117,7 @@ impl Engine {
             token: local.token,
             restarts,
             stage,
-            mode: Mode::Active,
+            mode: local.mode,
             has_state: local.has_state,
             since_ms: local.since_ms,
             lost: local.lost.clone(),
@@ -164,9 +170,12 @@ impl Engine {
         };
         local.phase = Phase::Active;
         local.since_ms = since_ms;
-        let (token, instance, has_run) = (local.token, local.instance, local.has_run);
-        let (waiters, early) = (std::mem::take(&mut local.waiters), local.early.take());
+        let (token, instance, has_run) = (local.token, local.instance, local.has_run && local.body.is_none());
+        // With replicas the answer waits for all of them, see `replicas`.
+        let waiters = if self.factor > 1 { Vec::new() } else { std::mem::take(&mut local.waiters) };
+        let early = local.early.take();
         self.publish_local(child);
+        self.owe_signal(child);
         if self.hooks.wants(HookName::RegistryPidInserted) || self.hooks.wants(HookName::ChildProcessPidUpdated) {
             self.tell_own_row(child);
         }
@@ -174,7 +183,7 @@ impl Engine {
             let id = &self.children[child].id;
             self.hooks.started.push(json!({"id": id, "node": self.me.name, "epoch": token.epoch, "result": "ok"}));
         }
-        self.answer_waiters_started(child, waiters);
+        self.answer_waiters_started(child, waiters, &[]);
         if let Some(event) = early {
             self.instance_event(instance, *event);
             self.children.mark_dirty(child);
@@ -189,7 +198,7 @@ impl Engine {
 
     fn tell_own_row(&mut self, child: Slot) {
         let me = self.me.clone();
-        let row = self.children[child].entry.holder_mut(&me).map(|holder| holder.row.clone());
+        let row = self.children[child].entry.holder(&me).map(|holder| holder.row.clone());
         if let Some(row) = row {
             let is_restarted = self.children.local(child).is_some_and(|local| !local.restarts.is_empty());
             let change = is_restarted.then_some(HookName::ChildProcessPidUpdated);
@@ -205,12 +214,15 @@ impl Engine {
             self.crashed(child, &failure.message);
             return;
         }
+        if local.is_replica {
+            return self.replica_start_failed(child, failure);
+        }
         let waiters = std::mem::take(&mut local.waiters);
         let kind = match failure.kind {
             Some(ErrorKind::HostTimeout) => {
                 // One that timed out stays wanted, unless it is rolled back (R1).
                 self.crashed(child, &failure.message);
-                self.answer_waiters_failed(child, waiters, ErrorKind::HostTimeout, &failure.message);
+                self.answer_waiters_failed(child, waiters, None, ErrorKind::HostTimeout, &failure.message);
                 return;
             }
             Some(_) | None => ErrorKind::StartFailed,
@@ -226,11 +238,12 @@ impl Engine {
         self.remove_local(child);
         self.write_wanted(child, None, request);
         self.drop_row(child, None);
-        self.answer_waiters_failed(child, waiters, kind, &failure.message);
+        self.answer_waiters_failed(child, waiters, None, kind, &failure.message);
     }
 
     /// The instance ended against its will.
     pub(super) fn crashed(&mut self, child: Slot, why: &str) {
+        self.give_back(child, why);
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
@@ -273,7 +286,7 @@ impl Engine {
             let waiters = std::mem::take(&mut local.waiters);
             self.publish_local(child);
             let message = format!("{count} restarts within {} ms; the last: {why}", window.as_millis());
-            self.answer_waiters_failed(child, waiters, ErrorKind::RestartLimit, &message);
+            self.answer_waiters_failed(child, waiters, None, ErrorKind::RestartLimit, &message);
             self.return_inbox(child, None);
             self.tell_quarantine(child, &self.me.clone(), count);
             return;
@@ -303,6 +316,7 @@ impl Engine {
         self.counters.restarts += 1;
         // The number of a move comes from the node that gave the child, and may be the larger.
         local.token.transfer = transfer.max(local.token.transfer.saturating_add(1));
+        local.told_mode = None;
         local.instance = instance;
         local.early = None;
         local.phase = Phase::Starting { restore, is_first: false };
@@ -424,13 +438,16 @@ impl Engine {
             match &local.phase {
                 Phase::Active => {}
                 Phase::Outgoing(_) => return self.outgoing_progress(child),
-                Phase::Starting { .. }
-                | Phase::Resting { .. }
-                | Phase::Quarantined { .. }
-                | Phase::Incoming(_)
-                | Phase::Ending => return,
+                Phase::Incoming(_) => return self.incoming_free(child),
+                Phase::Starting { .. } | Phase::Resting { .. } | Phase::Quarantined { .. } | Phase::Ending => return,
             }
             if local.call.is_some() {
+                return;
+            }
+            if std::mem::take(&mut local.owes_signal) {
+                local.told_mode = Some(local.mode);
+                let signal = HostRequest::RedundancySignal(local.mode);
+                self.occupy(child, signal, SHORT_CALLBACK, Purpose::Signal);
                 return;
             }
             match local.inbox.pop_front() {

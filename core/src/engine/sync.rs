@@ -229,12 +229,12 @@ impl Engine {
         }
         self.membership.hear(gone, seq);
         self.membership.departed.insert(gone.clone(), seq);
-        for (child, row) in rows {
+        for (child, row) in rows.into_iter().filter(|(_, row)| !row.stage.is_replica()) {
             self.note_epoch(row.token.epoch);
             let child = self.children.intern(&child);
             let entry = &mut self.children[child].entry;
             let is_adopted = entry.active_holder().is_some_and(|holder| holder.row.token.epoch > row.token.epoch);
-            match entry.holder_mut(gone) {
+            match entry.lead_of_mut(gone) {
                 Some(holder) => holder.row = row,
                 None if is_adopted => {}
                 None => {
@@ -264,7 +264,8 @@ impl Engine {
                 }
                 holder.is_departed = true;
                 holder.gone_after = None;
-                holder.row.stage != Stage::Incoming && successor.is_none_or(|token| token < holder.row.token)
+                let was_it = holder.row.stage != Stage::Incoming && !holder.row.stage.is_replica();
+                was_it && successor.is_none_or(|token| token < holder.row.token)
             });
             is_remembered |= entry.holders.iter().any(|holder| holder.node == *node);
             self.row_changed(child);

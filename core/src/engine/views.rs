@@ -326,6 +326,7 @@ impl Engine {
         if is_changed {
             self.tell_view("pre", &removed, &added);
             self.membership.view = next;
+            self.factor = self.strategies.redundancy.factor(self.membership.view.candidates().len());
             self.membership.is_settled = false;
         }
         for node in &removed {

@@ -127,8 +127,8 @@ pub enum HostRequest {
     RedundancySignal(Mode),
     /// A hand-over of this child begins.
     HandoverStart(HandoverTarget),
-    /// A new fencing number for `ctx.epoch`. Complete at once.
-    SetEpoch(Epoch),
+    /// A new fencing number and role for `ctx`. Complete at once.
+    SetRole(Epoch, Mode),
     /// The last call of an instance: call `stop` and forget it.
     Stop(StopReason),
     /// Forget the instance without calling it: its callbacks were written off.
@@ -156,7 +156,7 @@ impl HostRequest {
             Self::ResolveConflict(_) => "resolve_conflict",
             Self::RedundancySignal(_) => "redundancy_signal",
             Self::HandoverStart(_) => "handover_start",
-            Self::SetEpoch(_) => "set_epoch",
+            Self::SetRole(..) => "set_role",
             Self::Stop(_) => "stop",
             Self::Discard => "discard",
             Self::AlterSpec { .. } => "child_data_alter",

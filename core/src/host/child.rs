@@ -97,7 +97,7 @@ pub trait Child: Send {
             // The host's own: these reach no instance.
             HostRequest::Run
             | HostRequest::CancelRun
-            | HostRequest::SetEpoch(_)
+            | HostRequest::SetRole(..)
             | HostRequest::Discard
             | HostRequest::AlterSpec { .. } => Ok(None),
         });

@@ -118,9 +118,10 @@ impl Work for Children {
                 let start = Arc::clone(start);
                 self.start(call, &start, worker);
             }
-            HostRequest::SetEpoch(epoch) => {
+            HostRequest::SetRole(epoch, mode) => {
                 if let Some(cell) = self.cell(call.instance) {
                     cell.raise_epoch(*epoch);
+                    cell.set_mode(*mode);
                 }
                 self.complete(call.number, HostAnswer::Done(None));
             }
@@ -266,7 +267,7 @@ impl Children {
             | HostRequest::ResolveConflict(_)
             | HostRequest::HandoverStart(_)
             | HostRequest::CancelRun
-            | HostRequest::SetEpoch(_)
+            | HostRequest::SetRole(..)
             | HostRequest::Discard
             | HostRequest::AlterSpec { .. } => {}
         }

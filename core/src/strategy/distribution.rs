@@ -154,6 +154,15 @@ impl Placements {
         self.ends.get(position).and_then(|&end| self.indices.get(start..end)).unwrap_or_default()
     }
 
+    /// Makes the candidate at this place of a placement its first one; the others keep their order.
+    pub(super) fn put_first(&mut self, position: usize, place: usize) {
+        let end = self.ends.get(position).copied().unwrap_or_default();
+        let start = end - self.get(position).len();
+        if let Some(front) = self.indices[start..end].get_mut(..=place) {
+            front.rotate_right(1);
+        }
+    }
+
     /// The index into the candidates of the child's owner.
     #[must_use]
     pub fn owner(&self, position: usize) -> Option<usize> {

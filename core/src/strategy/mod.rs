@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub use distribution::{Candidate, Distribution, Placements, ZONE_LABEL, weight_thousandths};
 pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
 pub use partition_tolerance::{Divergence, PartitionTolerance, PartitionView, Verdict};
-pub use redundancy::{Actives, Redundancy, Singularity};
+pub use redundancy::{Actives, Redundancy, Replication, Singularity};
 pub use rendezvous::ConsistentHashing;
 pub use synchronization::{PubSub, Recipients, Synchronization};
 
@@ -48,6 +48,9 @@ impl Strategies {
         Self {
             redundancy: match config.redundancy {
                 config::Redundancy::Singularity => Arc::new(Singularity),
+                config::Redundancy::Replication { factor, model, signal } => {
+                    Arc::new(Replication { factor, model, signal })
+                }
             },
             migration: match config.migration {
                 config::Migration::ColdSwap { handover, handover_data_wait } => {
@@ -79,6 +82,20 @@ impl Strategies {
         }
     }
 
+    /// The one that is active owns the child: where the redundancy chooses another than the first, it comes first.
+    fn put_actives_first(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], placements: &mut Placements) {
+        for (position, child) in children.iter().enumerate() {
+            let chosen = placements.get(position);
+            if chosen.len() < 2 {
+                continue;
+            }
+            let nodes: Vec<_> = chosen.iter().map(|&index| candidates[index as usize].node).collect();
+            if let Actives::One(active) = self.redundancy.actives(&child.id, &nodes) {
+                placements.put_first(position, active);
+            }
+        }
+    }
+
     /// Asks the distribution, checks its answer, and takes that of [`ConsistentHashing`] where it makes no sense:
     /// then returns what was wrong, for the hook `strategy_fallback`.
     ///
@@ -97,6 +114,9 @@ impl Strategies {
         if checked.is_err() {
             placements.clear();
             ConsistentHashing.place(candidates, children, factor, placements);
+        }
+        if factor > 1 {
+            self.put_actives_first(candidates, children, placements);
         }
         checked
     }

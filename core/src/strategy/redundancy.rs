@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::config::{CLUSTER_SIZE, RedundancySignal, ReplicationFactor, ReplicationModel};
 use crate::ids::{ChildId, NodeRef};
 use crate::spec::Mode;
 
@@ -73,9 +74,84 @@ impl Redundancy for Singularity {
     }
 }
 
+/// Several instances on different nodes: all active, or the owner's while the others stand by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replication {
+    /// How many instances a child has.
+    pub factor: ReplicationFactor,
+    /// Which of them are active.
+    pub model: ReplicationModel,
+    /// Which roles they are told.
+    pub signal: RedundancySignal,
+}
+
+impl Redundancy for Replication {
+    fn name(&self) -> &'static str {
+        "replication"
+    }
+
+    fn factor(&self, members: usize) -> usize {
+        match self.factor {
+            ReplicationFactor::Count(count) => usize::try_from(count).unwrap_or(usize::MAX).max(1),
+            ReplicationFactor::ClusterSize => members.max(1),
+        }
+    }
+
+    fn actives(&self, _child: &ChildId, _placement: &[&NodeRef]) -> Actives {
+        match self.model {
+            ReplicationModel::ActiveActive => Actives::All,
+            ReplicationModel::ActivePassive => Actives::One(0),
+        }
+    }
+
+    fn is_told(&self, mode: Mode) -> bool {
+        match (self.signal, mode) {
+            (RedundancySignal::All, _) => true,
+            (RedundancySignal::None, _) => false,
+            (RedundancySignal::Active, mode) => mode == Mode::Active,
+            (RedundancySignal::Passive, mode) => mode == Mode::Passive,
+        }
+    }
+
+    fn shared_options(&self) -> Vec<(&'static str, String)> {
+        let factor = match self.factor {
+            ReplicationFactor::Count(count) => count.to_string(),
+            ReplicationFactor::ClusterSize => CLUSTER_SIZE.to_owned(),
+        };
+        vec![
+            ("replication_factor", factor),
+            ("replication_model", self.model.name().to_owned()),
+            ("redundancy_signal", self.signal.name().to_owned()),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn factor_is_the_cluster_size_then_one_instance_on_each_member() {
+        let replication =
+            |factor| Replication { factor, model: ReplicationModel::ActivePassive, signal: RedundancySignal::Active };
+        let whole = replication(ReplicationFactor::ClusterSize);
+        assert_eq!([0, 1, 6].map(|members| whole.factor(members)), [1, 1, 6]);
+        assert_eq!([1, 6].map(|members| replication(ReplicationFactor::Count(3)).factor(members)), [3, 3]);
+        assert_ne!(whole.shared_options(), replication(ReplicationFactor::Count(6)).shared_options());
+    }
+
+    #[test]
+    fn signal_is_filtered_then_only_that_role_is_told() {
+        let told = |signal| {
+            let replication =
+                Replication { factor: ReplicationFactor::Count(2), model: ReplicationModel::default(), signal };
+            [Mode::Active, Mode::Passive].map(|mode| replication.is_told(mode))
+        };
+        assert_eq!(told(RedundancySignal::None), [false, false]);
+        assert_eq!(told(RedundancySignal::Active), [true, false]);
+        assert_eq!(told(RedundancySignal::Passive), [false, true]);
+        assert_eq!(told(RedundancySignal::All), [true, true]);
+    }
 
     #[test]
     fn singularity_then_one_active_instance_in_a_cluster_of_any_size() {

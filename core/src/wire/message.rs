@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::host::call::KindInfo;
 use crate::ids::{ChildId, Epoch, Incarnation, NodeName, NodeRef, Token};
 use crate::payload::Payload;
@@ -131,6 +131,38 @@ pub(crate) enum Stage {
     Active,
     /// It used up its restart budget.
     Quarantined,
+    /// A replica whose first `start` is not done.
+    NewReplica,
+    /// It runs beside the instance that is the child.
+    Replica,
+    /// A replica that used up its restart budget.
+    QuarantinedReplica,
+}
+
+impl Stage {
+    /// Whether the instance only follows the one that is the child.
+    pub(crate) const fn is_replica(self) -> bool {
+        match self {
+            Self::NewReplica | Self::Replica | Self::QuarantinedReplica => true,
+            Self::Starting | Self::Incoming | Self::Active | Self::Quarantined => false,
+        }
+    }
+
+    /// Whether the instance used up its restart budget.
+    pub(crate) const fn is_quarantined(self) -> bool {
+        match self {
+            Self::Quarantined | Self::QuarantinedReplica => true,
+            Self::Starting | Self::Incoming | Self::Active | Self::NewReplica | Self::Replica => false,
+        }
+    }
+
+    /// Whether readers are told of the instance, and it can be sent messages.
+    pub(crate) const fn is_listed(self) -> bool {
+        match self {
+            Self::Active | Self::Replica => true,
+            Self::Starting | Self::Incoming | Self::Quarantined | Self::NewReplica | Self::QuarantinedReplica => false,
+        }
+    }
 }
 
 /// One observed instance, written by the node that runs it (R2).
@@ -164,6 +196,8 @@ pub(crate) enum LogEntry {
     Gone(ChildId, Option<(NodeRef, u64)>),
     /// The member wrote a spec, and starts an instance for it.
     Begun(Wanted, InstanceRow),
+    /// The member gave the child to this node, whose log says so at this entry, and goes on as a replica.
+    Gave(ChildId, (NodeRef, u64), InstanceRow),
 }
 
 /// A message to a child that travels with a commit.
@@ -181,6 +215,8 @@ pub(crate) struct HeldMessage {
     pub(crate) left_ms: u64,
     /// Whether a reply is wanted.
     pub(crate) wants_reply: bool,
+    /// It is for the instance on the node it is sent to, whatever role that has.
+    pub(crate) is_bound: bool,
 }
 
 /// What the owner answers for one child of a start.
@@ -192,6 +228,8 @@ pub(crate) enum StartAnswer {
         epoch: Epoch,
         /// The log entry.
         seq: u64,
+        /// The other instances, and the entries of their nodes' logs that say so.
+        replicas: Vec<(NodeRef, u64)>,
     },
     /// It failed for good.
     Failed(Box<ChildError>),
@@ -413,4 +451,15 @@ pub(crate) enum Message {
     AskSeq(u64),
     /// Its last entry.
     Seq(u64, u64),
+    /// The first `start` of a replica failed.
+    ReplicaFailed {
+        /// The child.
+        child: ChildId,
+        /// The epoch it was started under.
+        epoch: Epoch,
+        /// What failed.
+        kind: ErrorKind,
+        /// For a person.
+        message: String,
+    },
 }

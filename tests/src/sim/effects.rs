@@ -139,7 +139,7 @@ impl World {
         let draw = &mut self.streams.host;
         let is_instant = matches!(
             call.request,
-            HostRequest::Run | HostRequest::CancelRun | HostRequest::SetEpoch(_) | HostRequest::Discard
+            HostRequest::Run | HostRequest::CancelRun | HostRequest::SetRole(..) | HostRequest::Discard
         );
         if is_instant {
             return draw.between(5, 100);

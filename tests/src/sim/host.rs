@@ -206,7 +206,7 @@ impl Instance {
                 self.run = Some(call.number);
                 Done::Running
             }
-            HostRequest::SetEpoch(_) | HostRequest::CancelRun => done(None),
+            HostRequest::SetRole(..) | HostRequest::CancelRun => done(None),
             _ if behaviour.fails => failed("fails by plan"),
             HostRequest::Handle { message, .. } => match decode_message(message) {
                 None => failed("not a message of ours"),

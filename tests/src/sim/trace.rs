@@ -177,7 +177,7 @@ fn request(request: &HostRequest) -> String {
         HostRequest::Stop(reason) => format!("stop ({reason:?})"),
         HostRequest::RedundancySignal(mode) => format!("redundancy_signal ({mode:?})"),
         HostRequest::HandoverStart(target) => format!("handover_start ({target:?})"),
-        HostRequest::SetEpoch(epoch) => format!("set_epoch {epoch}"),
+        HostRequest::SetRole(epoch, mode) => format!("set_role {epoch} {mode:?}"),
         HostRequest::Run
         | HostRequest::CancelRun
         | HostRequest::PrepareState

@@ -313,7 +313,7 @@ fn epoch_is_set_out_of_order_then_the_highest_stays() {
     let mut rig = Rig::new(1).kind("actor", actor);
     rig.started(1, "actor");
     for epoch in [9, 8] {
-        rig.issue(1, HostRequest::SetEpoch(Epoch(epoch)));
+        rig.issue(1, HostRequest::SetRole(Epoch(epoch), Mode::Active));
         assert_eq!(rig.completion().1, HostAnswer::Done(None));
     }
     rig.issue(1, message("epoch"));

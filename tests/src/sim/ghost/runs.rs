@@ -64,7 +64,7 @@ impl Ghost {
                 run.mode = *mode;
                 run.in_flight = Some((call.number, call.request.callback()));
             }
-            HostRequest::SetEpoch(epoch) => {
+            HostRequest::SetRole(epoch, _) => {
                 run.epoch = *epoch;
                 run.epochs.push(*epoch);
             }
@@ -136,7 +136,7 @@ impl Ghost {
             | HostRequest::PrepareState
             | HostRequest::RedundancySignal(_)
             | HostRequest::HandoverStart(_)
-            | HostRequest::SetEpoch(_)
+            | HostRequest::SetRole(..)
             | HostRequest::Stop(_)
             | HostRequest::Discard
             | HostRequest::AlterSpec { .. } => {}

@@ -36,7 +36,7 @@ fn wrong(call: &HostCall, run: Option<&Run>) -> Option<&'static str> {
     };
     let is_instant = matches!(
         call.request,
-        HostRequest::Run | HostRequest::CancelRun | HostRequest::SetEpoch(_) | HostRequest::Discard
+        HostRequest::Run | HostRequest::CancelRun | HostRequest::SetRole(..) | HostRequest::Discard
     );
     if matches!(call.request, HostRequest::Start(_)) {
         return Some("of an instance that was started before");

@@ -38,7 +38,7 @@ impl Fencing {
     fn called(&mut self, ghost: &Ghost, process: ProcessId, call: &HostCall) -> Check {
         let epoch = match &call.request {
             HostRequest::Start(context) => context.epoch,
-            HostRequest::SetEpoch(epoch) => *epoch,
+            HostRequest::SetRole(epoch, _) => *epoch,
             _ => return Ok(()),
         };
         if epoch.0 >= 1 << 53 {
