@@ -6,7 +6,8 @@ use std::process::Command;
 
 use process_hub_tests::sim::{Options, run};
 
-/// Seeds that once found a fault: `seed nodes minutes  # what was wrong`, one a line; `-` lets the seed draw it.
+/// Seeds that once found a fault: `seed nodes minutes [drawn]  # what was wrong`, one a line; `-` lets the seed draw it.
+/// The strategies are the plain ones unless it says `drawn`.
 const REGRESSIONS: &str = include_str!("../regressions/seeds.txt");
 
 fn check(options: &Options) {
@@ -20,13 +21,15 @@ fn check(options: &Options) {
 fn seeds_that_once_failed_then_they_hold() {
     for line in REGRESSIONS.lines() {
         let facts = line.split('#').next().unwrap_or_default();
-        let numbers: Vec<Option<u64>> = facts.split_whitespace().map(|word| word.parse().ok()).collect();
+        let mut words: Vec<&str> = facts.split_whitespace().collect();
+        let plain = words.pop_if(|word| *word == "drawn").is_none();
+        let numbers: Vec<Option<u64>> = words.into_iter().map(|word| word.parse().ok()).collect();
         let [Some(seed), nodes, minutes] = numbers[..] else {
             assert!(facts.trim().is_empty(), "not a regression: {line}");
             continue;
         };
         let nodes = nodes.map(|nodes| usize::try_from(nodes).unwrap());
-        check(&Options { seed, nodes, minutes, ..Options::default() });
+        check(&Options { seed, nodes, minutes, plain, ..Options::default() });
     }
 }
 

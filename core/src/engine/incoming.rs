@@ -53,7 +53,8 @@ impl Engine {
     /// Whether this node is, or was until it moved on, the child under this token.
     fn is_active_here(&self, child: Slot, token: Token) -> bool {
         self.children.local(child).is_some_and(|local| {
-            local.token.is_restart_of(token)
+            !local.is_replica
+                && local.token.is_restart_of(token)
                 && match &local.phase {
                     Phase::Active | Phase::Resting { .. } | Phase::Outgoing(_) | Phase::Quarantined { .. } => true,
                     Phase::Starting { .. } => true,

@@ -33,7 +33,9 @@ impl Entry {
         self.others.is_some()
             && self.place_of(node).is_some_and(|place| place > 0)
             && self.lead().is_some_and(|lead| {
-                lead.gone_after.is_none() && matches!(lead.row.stage, Stage::Starting | Stage::Active)
+                let is_it = lead.gone_after.is_none() && matches!(lead.row.stage, Stage::Starting | Stage::Active);
+                // It goes on above a gone node that was the child under a higher token: then its replicas do too.
+                is_it && self.departed_active_above(lead.row.token).is_none()
             })
     }
 }
@@ -86,8 +88,9 @@ impl Engine {
         local.token.epoch = epoch;
         local.highest_epoch = local.highest_epoch.max(epoch);
         local.mode = mode;
-        self.publish_local(child);
+        // First of all: what is published may bring it a message.
         self.tell_role(child);
+        self.publish_local(child);
         self.instance_free(child);
     }
 
@@ -108,8 +111,8 @@ impl Engine {
             *is_first = false;
         }
         self.counters.promotions += 1;
-        self.publish_local(child);
         self.tell_role(child);
+        self.publish_local(child);
         self.instance_free(child);
         self.children.mark_dirty(child);
     }
@@ -144,8 +147,8 @@ impl Engine {
         // Who waits for a start asks again, the one who is the child now.
         local.waiters.clear();
         let needs_run = local.has_run && local.body.is_none();
-        self.publish_local(child);
         self.tell_role(child);
+        self.publish_local(child);
         if needs_run {
             self.run_body(child);
         }

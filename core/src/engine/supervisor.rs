@@ -174,8 +174,9 @@ impl Engine {
         // With replicas the answer waits for all of them, see `replicas`.
         let waiters = if self.factor > 1 { Vec::new() } else { std::mem::take(&mut local.waiters) };
         let early = local.early.take();
-        self.publish_local(child);
+        // First of all: what is published may bring it a message.
         self.owe_signal(child);
+        self.publish_local(child);
         if self.hooks.wants(HookName::RegistryPidInserted) || self.hooks.wants(HookName::ChildProcessPidUpdated) {
             self.tell_own_row(child);
         }

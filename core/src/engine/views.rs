@@ -212,7 +212,9 @@ impl Engine {
             self.strategy_differs(from, &status);
             return;
         }
-        self.note_term(status.term);
+        // A newcomer knows nothing of what was stopped before it came: its epochs rise above all of that (R4).
+        let is_newcomer = self.is_alone() && status.started_ms < self.wall_ms;
+        self.note_term(status.term + u64::from(is_newcomer));
         self.note_clock(status.clock);
         self.silent_received(from, &status);
         let is_wanted_equal = status.wanted_hash == self.registry.wanted_hash();

@@ -1,6 +1,6 @@
 //! Runs seeds of the simulator: `cargo xtask sim` starts it.
 //!
-//! `[--seeds N] [--from S] [--nodes N] [--minutes M] [--seed S [--trace] [--child ID]] [--json]`
+//! `[--seeds N] [--from S] [--nodes N] [--minutes M] [--plain] [--seed S [--trace] [--child ID]] [--json]`
 
 #![allow(clippy::disallowed_methods, reason = "a tool: it measures how long its runs take")]
 
@@ -62,6 +62,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             }
             "--minutes" => arguments.options.minutes = Some(number()?),
             "--threads" => arguments.threads = usize::try_from(number()?).ok(),
+            "--plain" => arguments.options.plain = true,
             "--trace" => arguments.options.trace = true,
             "--child" => {
                 arguments.options.child = Some(words.next().ok_or("--child needs an id")?);

@@ -1,12 +1,15 @@
 //! The swarm: each seed draws its own configuration, and which kinds of faults exist at all.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use process_hub::config::{
-    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RestartConfig, Synchronization,
+    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RedundancySignal, ReplicationFactor,
+    ReplicationModel, RestartConfig, Synchronization,
 };
 use process_hub::ids::HubId;
 use process_hub::observe::HookName;
+use process_hub::strategy::ZONE_LABEL;
 
 use super::Options;
 use super::draw::Draw;
@@ -89,6 +92,8 @@ pub(crate) struct Swarm {
     pub(crate) drifting_clocks: bool,
     /// Real membership, or a detector without packets.
     pub(crate) uses_swim: bool,
+    /// Machines are in this many zones, one after the other; 0: in none.
+    pub(crate) zones: usize,
     /// Inputs are handled in batches: the engine's frames leave up to this much later.
     pub(crate) batch_us: u64,
     /// The hooks that have handlers.
@@ -138,6 +143,7 @@ impl Swarm {
             },
             drifting_clocks: draw.chance(50),
             uses_swim: draw.chance(75),
+            zones: 0,
             batch_us: if draw.chance(50) { 0 } else { draw.spread(10, 2_000) },
             hooks: match draw.between(0, 3) {
                 0 => ALL_HOOKS,
@@ -145,6 +151,22 @@ impl Swarm {
                 _ => READ_HOOKS,
             },
         }
+    }
+
+    /// Draws the strategies that a plain run has the defaults of.
+    pub(crate) fn draw_strategies(&mut self, draw: &mut Draw) {
+        for hub in &mut self.hubs {
+            hub.redundancy = redundancy(draw);
+        }
+        if draw.chance(30) {
+            self.zones = usize::try_from(draw.between(2, 3)).unwrap_or(2);
+        }
+    }
+
+    /// The labels of the machine in this place.
+    pub(crate) fn labels(&self, slot: usize) -> BTreeMap<String, String> {
+        let zone = slot.checked_rem(self.zones).map(|zone| (ZONE_LABEL.to_owned(), format!("zone{zone}")));
+        zone.into_iter().collect()
     }
 
     /// How long a move may take: its source waits out twice the readiness of a target that fell silent (R5), and that
@@ -168,6 +190,23 @@ impl Swarm {
         });
         // A handler may take 60 s before it counts as a crash (semantics.md R5), on top of everything else.
         slowest.map(micros).max().unwrap_or(0) + 90_000_000
+    }
+}
+
+fn redundancy(draw: &mut Draw) -> Redundancy {
+    if draw.chance(40) {
+        return Redundancy::Singularity;
+    }
+    let signals = [RedundancySignal::None, RedundancySignal::Active, RedundancySignal::Passive, RedundancySignal::All];
+    Redundancy::Replication {
+        factor: match draw.between(0, 9) {
+            0..=5 => ReplicationFactor::Count(2),
+            6 | 7 => ReplicationFactor::Count(3),
+            8 => ReplicationFactor::Count(u32::try_from(draw.between(1, 6)).unwrap_or(1)),
+            _ => ReplicationFactor::ClusterSize,
+        },
+        model: if draw.chance(30) { ReplicationModel::ActiveActive } else { ReplicationModel::ActivePassive },
+        signal: if draw.chance(50) { RedundancySignal::All } else { signals[draw.below(4)] },
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Streams {
     pub(crate) host: Draw,
     pub(crate) life: Draw,
     pub(crate) detector: Draw,
+    /// Strategies that the configuration of a seed did not know once: it stays what it was.
+    pub(crate) strategies: Draw,
 }
 
 impl Streams {
@@ -79,6 +81,7 @@ impl Streams {
             host: stream(6),
             life: stream(7),
             detector: stream(8),
+            strategies: stream(9),
         }
     }
 }

@@ -103,7 +103,7 @@ impl World {
         for config in &self.swarm.hubs {
             let setup = EngineSetup {
                 config: config.clone(),
-                labels: std::collections::BTreeMap::new(),
+                labels: self.swarm.labels(slot),
                 weight,
                 node: node.clone(),
                 kinds: kinds.iter().map(|kind| kind.info()).collect(),

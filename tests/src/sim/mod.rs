@@ -42,6 +42,8 @@ pub struct Options {
     pub nodes: Option<usize>,
     /// Length of the safety phase; drawn without it.
     pub minutes: Option<u64>,
+    /// The built-in defaults in the place of drawn strategies: what was known before they were drawn.
+    pub plain: bool,
     /// Print the history.
     pub trace: bool,
     /// Print only what concerns this child.
@@ -58,6 +60,9 @@ impl Options {
         }
         if let Some(minutes) = self.minutes {
             command.push_str(&format!(" --minutes {minutes}"));
+        }
+        if self.plain {
+            command.push_str(" --plain");
         }
         command
     }

@@ -261,15 +261,15 @@ impl World {
         let index = self.streams.workload.below(self.users.roles.len());
         let hub = self.users.roles[index].hub;
         let op = OpId(u32::try_from(self.oracle.ghost.ops.len()).unwrap_or(u32::MAX));
-        self.oracle.ghost.ops.push(GhostOp { child: index, ended: None, handled: Vec::new() });
         let timeout = self.timeout();
-        let recipient = if self.streams.workload.chance(95) {
-            Recipient::Active
+        let is_replicated = self.oracle.ghost.replication(hub).is_some();
+        let recipient = if is_replicated && !is_call && self.streams.workload.chance(30) {
+            Recipient::All
         } else {
-            let alive = self.alive();
-            let some = self.streams.workload.pick(&alive).copied().unwrap_or(at);
-            Recipient::Node(self.process(some).node.name.clone())
+            self.recipient(at)
         };
+        let is_bound = is_replicated && recipient != Recipient::Active;
+        self.oracle.ghost.ops.push(GhostOp { child: index, is_bound, ended: None, handled: Vec::new() });
         let message = MessageCommand {
             child: child_id(index),
             message: encode_message(op),
@@ -279,6 +279,15 @@ impl World {
         };
         let command = if is_call { Command::Call(message) } else { Command::Send(message) };
         self.issue(at, hub, command, timeout)
+    }
+
+    fn recipient(&mut self, at: ProcessId) -> Recipient {
+        if self.streams.workload.chance(95) {
+            return Recipient::Active;
+        }
+        let alive = self.alive();
+        let some = self.streams.workload.pick(&alive).copied().unwrap_or(at);
+        Recipient::Node(self.process(some).node.name.clone())
     }
 
     fn ask(&mut self, at: ProcessId, hub: HubIndex) -> Check {

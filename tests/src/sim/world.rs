@@ -49,7 +49,10 @@ impl World {
     /// The world of a random run.
     pub(crate) fn new(options: &Options) -> Self {
         let mut streams = Streams::new(options.seed);
-        let swarm = Swarm::new(options, &mut streams.config);
+        let mut swarm = Swarm::new(options, &mut streams.config);
+        if !options.plain {
+            swarm.draw_strategies(&mut streams.strategies);
+        }
         let mut world = Self::of(options, swarm, streams, None);
         world.begin();
         world

@@ -6,7 +6,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use process_hub::config::{HubConfig, Migration};
+use process_hub::config::{HubConfig, Migration, Redundancy, RedundancySignal, ReplicationFactor, ReplicationModel};
 use process_hub::engine::Command;
 use process_hub::host::call::{StartReason, StopReason};
 use process_hub::ids::{CallNumber, Epoch, Incarnation, InstanceId, NodeName, NodeRef, RequestId};
@@ -84,6 +84,12 @@ pub(crate) struct Run {
     pub(crate) state: State,
     /// How many states it was given.
     pub(crate) taken_count: u32,
+    /// It was given a state since it was passive last.
+    pub(crate) has_received: bool,
+    /// It became active with the state it had.
+    pub(crate) promoted: Option<WorldTime>,
+    /// The roles that `redundancy_signal` told it.
+    pub(crate) signals: Vec<Mode>,
     pub(crate) last_handled: Option<WorldTime>,
     /// Every fencing number it had.
     pub(crate) epochs: Vec<Epoch>,
@@ -208,6 +214,8 @@ pub(crate) enum OpEnd {
 #[derive(Debug)]
 pub(crate) struct GhostOp {
     pub(crate) child: usize,
+    /// It is for the instance on a node or for all, and not for the active one.
+    pub(crate) is_bound: bool,
     pub(crate) ended: Option<(WorldTime, OpEnd)>,
     /// Who handled it.
     pub(crate) handled: Vec<(ProcessId, InstanceId, WorldTime)>,
@@ -234,6 +242,8 @@ pub(crate) struct Ghost {
     pub(crate) links: BTreeMap<(usize, usize), (bool, WorldTime)>,
     /// The last fault, change of the membership or request that changes what is wanted.
     pub(crate) disturbed: WorldTime,
+    /// See the swarm.
+    pub(crate) zones: usize,
     /// Who stays in the healed phase.
     pub(crate) core: Option<Vec<ProcessId>>,
     pub(crate) healed: Option<WorldTime>,
@@ -258,6 +268,7 @@ impl Ghost {
             requests: BTreeMap::new(),
             links: BTreeMap::new(),
             disturbed: WorldTime::default(),
+            zones: swarm.zones,
             core: None,
             healed: None,
             motions: 0,
@@ -315,6 +326,25 @@ impl Ghost {
     pub(crate) fn hands_over(&self, hub: HubIndex) -> bool {
         match self.hubs[usize::from(hub)].migration {
             Migration::HotSwap { handover, .. } | Migration::ColdSwap { handover, .. } => handover,
+        }
+    }
+
+    /// Several instances of a child, if this hub has them: what is told to them, and whether all are active.
+    pub(crate) fn replication(&self, hub: HubIndex) -> Option<(ReplicationModel, RedundancySignal)> {
+        match &self.hubs[usize::from(hub)].redundancy {
+            Redundancy::Singularity => None,
+            Redundancy::Replication { model, signal, .. } => Some((*model, *signal)),
+        }
+    }
+
+    /// How many instances a child of this hub has among so many nodes.
+    pub(crate) fn factor(&self, hub: HubIndex, nodes: usize) -> usize {
+        match &self.hubs[usize::from(hub)].redundancy {
+            Redundancy::Singularity => 1,
+            Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } => {
+                usize::try_from(*count).unwrap_or(1)
+            }
+            Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. } => nodes,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent, StartReason};
 use process_hub::ids::InstanceId;
-use process_hub::spec::RestartPolicy;
+use process_hub::spec::{Mode, RestartPolicy};
 
 use super::super::fact::{child_index, spec_number};
 use super::super::host::{State, decode_message};
@@ -37,6 +37,9 @@ impl Ghost {
                 ended: None,
                 state: State::default(),
                 taken_count: 0,
+                has_received: false,
+                promoted: None,
+                signals: Vec::new(),
                 last_handled: None,
                 epochs: vec![context.epoch],
                 known_by: BTreeSet::from([process]),
@@ -61,10 +64,17 @@ impl Ghost {
                 }
             }
             HostRequest::RedundancySignal(mode) => {
-                run.mode = *mode;
+                run.signals.push(*mode);
                 run.in_flight = Some((call.number, call.request.callback()));
             }
-            HostRequest::SetRole(epoch, _) => {
+            HostRequest::SetRole(epoch, mode) => {
+                if run.mode == Mode::Passive && *mode == Mode::Active && !run.has_received {
+                    run.promoted = Some(now);
+                }
+                if *mode == Mode::Passive {
+                    run.has_received = false;
+                }
+                run.mode = *mode;
                 run.epoch = *epoch;
                 run.epochs.push(*epoch);
             }
@@ -122,6 +132,7 @@ impl Ghost {
             }
             HostRequest::AlterState(payload) => {
                 run.taken_count += 1;
+                run.has_received = true;
                 if let Some(state) = State::decode(payload) {
                     run.state = state;
                 }

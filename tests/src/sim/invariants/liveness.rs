@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use process_hub::ids::{KindName, NodeName, NodeRef};
+use process_hub::config::{RedundancySignal, ReplicationModel};
+use process_hub::ids::{ChildId, Epoch, KindName, NodeName, NodeRef};
 use process_hub::spec::{ChildSpec, Mode};
 
 use super::super::fact::child_id;
@@ -150,18 +151,51 @@ fn wanted(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild) -
     if child.quarantined.is_some() {
         return Ok(());
     }
-    let owner = owner(ghost, core, index, child.kind);
-    let here: Vec<_> = runs.iter().map(|run| &ghost.process(run.process).node).collect();
-    let expected: Vec<_> = owner.iter().collect();
+    let placement = placement(ghost, core, index, child);
+    let mut here: Vec<_> = runs.iter().map(|run| &ghost.process(run.process).node).collect();
+    let mut expected: Vec<_> = placement.iter().collect();
+    here.sort();
+    expected.sort();
     if here != expected {
         let facts = format!("{id} belongs on {expected:?} and runs on {here:?}");
         return unsettled_by(if here.is_empty() { "L1" } else { "L2b" }, facts);
     }
-    let is_active = row.instances.iter().all(|(_, mode, _)| *mode == Mode::Active);
     let is_started = runs.iter().all(|run| run.started.is_some() && run.stopping.is_none());
-    if !is_active || !is_started {
-        let facts = format!("{id} is not active: {row:?}, started {is_started}");
+    if !is_started {
+        let facts = format!("{id} is not started everywhere: {row:?}");
         return unsettled_by("L1", facts);
+    }
+    roles(ghost, child, &id, &placement)
+}
+
+/// R9: the first node of the placement is active, or all are; every instance knows its role and was told as the option
+/// says. R4: they share the epoch.
+fn roles(ghost: &Ghost, child: &GhostChild, id: &ChildId, placement: &[NodeRef]) -> Result<(), Unsettled> {
+    let replication = ghost.replication(child.hub);
+    let is_all_active = matches!(replication, Some((ReplicationModel::ActiveActive, _)));
+    let rows = child.rows.values().next();
+    let epochs: BTreeSet<Epoch> = child.live_runs().map(|run| run.epoch).collect();
+    for run in child.live_runs() {
+        let node = &ghost.process(run.process).node;
+        let mode = if is_all_active || placement.first() == Some(node) { Mode::Active } else { Mode::Passive };
+        let told = rows.into_iter().flat_map(|row| &row.instances).find(|(name, _, _)| *name == node.name);
+        if run.mode != mode || told.is_none_or(|(_, told, epoch)| *told != mode || *epoch != run.epoch) {
+            let facts = format!("{id} on {node} should be {mode:?}, is told {:?} and published {told:?}", run.mode);
+            return unsettled_by("R9", facts);
+        }
+        let is_signalled = match (replication.map(|(_, signal)| signal), mode) {
+            (Some(RedundancySignal::All), _)
+            | (Some(RedundancySignal::Active), Mode::Active)
+            | (Some(RedundancySignal::Passive), Mode::Passive) => true,
+            (Some(_) | None, _) => false,
+        };
+        if is_signalled && run.signals.last() != Some(&mode) {
+            let facts = format!("{id} on {node} is {mode:?} and its signals were {:?}", run.signals);
+            return unsettled_by("R9", facts);
+        }
+    }
+    if epochs.len() > 1 {
+        return unsettled_by("R4", format!("{id} runs under the epochs {epochs:?}"));
     }
     Ok(())
 }
@@ -193,8 +227,13 @@ fn certain(ghost: &Ghost, core: &[ProcessId], child: &GhostChild) -> Option<Wish
     (is_alone && (last.deaths_since <= survivable_deaths || is_held)).then_some(last.wish)
 }
 
+/// The owner of a child, by the reference rule.
+pub(crate) fn owner(ghost: &Ghost, core: &[ProcessId], index: usize) -> Option<NodeRef> {
+    placement(ghost, core, index, &ghost.children[index]).into_iter().next()
+}
+
 /// Where a child belongs, by the reference rule.
-pub(crate) fn owner(ghost: &Ghost, core: &[ProcessId], index: usize, kind: Kind) -> Option<NodeRef> {
+fn placement(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild) -> Vec<NodeRef> {
     let info = |kind: Kind| -> KindName { kind.info().name };
     let nodes: Vec<_> = core
         .iter()
@@ -203,13 +242,20 @@ pub(crate) fn owner(ghost: &Ghost, core: &[ProcessId], index: usize, kind: Kind)
             ReferenceNode {
                 node: process.node.clone(),
                 weight: weight_in_thousandths(process.weight),
-                labels: BTreeMap::new(),
+                labels: zone_label(ghost, process.slot),
                 kinds: process.kinds.iter().map(|kind| info(*kind)).collect(),
             }
         })
         .collect();
-    let spec = ChildSpec::new(child_id(index).as_str(), kind.name()).ok()?;
-    place(&nodes, &spec, 1).first().map(|node| (*node).clone())
+    let Ok(spec) = ChildSpec::new(child_id(index).as_str(), child.kind.name()) else {
+        return Vec::new();
+    };
+    place(&nodes, &spec, ghost.factor(child.hub, nodes.len())).into_iter().cloned().collect()
+}
+
+fn zone_label(ghost: &Ghost, slot: usize) -> BTreeMap<String, String> {
+    let zone = slot.checked_rem(ghost.zones).map(|zone| ("zone".to_owned(), format!("zone{zone}")));
+    zone.into_iter().collect()
 }
 
 fn weight_in_thousandths(weight: f64) -> u32 {

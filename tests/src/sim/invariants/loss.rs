@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use process_hub::config::ReplicationModel;
 use process_hub::host::call::StartReason;
 use process_hub::ids::Epoch;
 use process_hub::observe::HookName;
+use process_hub::spec::Mode;
 
 use super::super::fact::{Fact, child_id};
 use super::super::ghost::{End, Ghost, GhostChild, Life, OpEnd, Run, Wish, WishEnd};
@@ -88,12 +90,16 @@ fn is_loss(run: &Run, epoch: Epoch) -> bool {
 
 /// Every message that was answered is in the state of the instance that runs, or its loss was told.
 fn nothing_missing(ghost: &Ghost, index: usize, child: &GhostChild) -> Check {
-    let Some(run) = child.live_runs().find(|run| run.started.is_some()) else {
+    if matches!(ghost.replication(child.hub), Some((ReplicationModel::ActiveActive, _))) {
+        // Each of them has what it handled itself.
+        return Ok(());
+    }
+    let Some(run) = child.live_runs().find(|run| run.started.is_some() && run.mode == Mode::Active) else {
         return Ok(());
     };
     let known: BTreeSet<OpId> = run.state.ops.iter().copied().collect();
     for (number, op) in ghost.ops.iter().enumerate() {
-        if op.child != index || !matches!(op.ended, Some((_, OpEnd::Answered))) {
+        if op.child != index || op.is_bound || !matches!(op.ended, Some((_, OpEnd::Answered))) {
             continue;
         }
         let id = OpId(u32::try_from(number).unwrap_or(u32::MAX));
@@ -149,5 +155,7 @@ fn is_excused(ghost: &Ghost, child: &GhostChild, now: &Run, run: Option<&Run>, o
     let is_higher = |other: &Run| run.is_some_and(|run| other.epoch > run.epoch && other.process != run.process);
     let outlasts = |other: &Run| other.begun <= at && other.ended.is_none_or(|(end, _)| end > at);
     let was_outdone = child.runs.iter().any(|other| is_higher(other) && outlasts(other));
-    is_told || has_conflict || is_new || has_crashed || is_anew || is_forgotten || was_outdone
+    // Whoever was passive became active with what it had (R8).
+    let was_promoted = child.runs.iter().any(|run| run.promoted.is_some_and(|promoted| promoted >= at));
+    is_told || was_promoted || has_conflict || is_new || has_crashed || is_anew || is_forgotten || was_outdone
 }

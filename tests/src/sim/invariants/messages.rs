@@ -3,10 +3,12 @@
 use process_hub::engine::{Command, Recipient};
 use process_hub::error::ErrorKind;
 use process_hub::host::call::{HostAnswer, HostRequest};
+use process_hub::ids::InstanceId;
 
 use super::super::fact::Fact;
 use super::super::ghost::{Ghost, OpEnd};
 use super::super::host::{OpId, decode_message};
+use super::super::queue::ProcessId;
 use super::super::violation::Check;
 use super::{Invariant, broken};
 
@@ -27,7 +29,11 @@ impl Invariant for HandledOnce {
                     return broken(ghost, "R7", format!("{} is given an invented message", call.child));
                 };
                 let here = ghost.describe(*process);
-                if let Some((other, instance, at)) = op.handled.first() {
+                // One that is for all instances each of them handles, once.
+                let is_again = |(other, instance, _): &&(ProcessId, InstanceId, _)| {
+                    !op.is_bound || (*other, *instance) == (*process, call.instance)
+                };
+                if let Some((other, instance, at)) = op.handled.iter().find(is_again) {
                     return broken(
                         ghost,
                         "S11",

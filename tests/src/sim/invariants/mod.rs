@@ -12,6 +12,7 @@ mod contract;
 pub(crate) mod liveness;
 mod loss;
 mod messages;
+mod roles;
 mod s1;
 mod s10;
 mod s17;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(s10::NoResurrection),
         Box::new(callbacks::OncePerToken),
         Box::new(messages::HandledOnce),
+        Box::new(roles::Roles),
         Box::new(s17::Order::default()),
         Box::new(s20::Conflict),
         Box::new(loss::NothingSilent),

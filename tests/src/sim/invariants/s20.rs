@@ -1,6 +1,9 @@
 //! S20: after a heal the higher token wins, and the loser's state is never silently dropped (R12).
 
+use process_hub::config::ReplicationModel;
 use process_hub::host::call::{HostCall, HostRequest, StopReason};
+
+use process_hub::spec::Mode;
 
 use super::super::fact::{Fact, child_index};
 use super::super::ghost::{Ghost, Run, Wish};
@@ -37,7 +40,12 @@ fn higher_exists(ghost: &Ghost, process: ProcessId, call: &HostCall) -> Check {
     let Some(own) = child.run(process, call.instance) else {
         return Ok(());
     };
+    // A replica that is not in the placement any more bears the epoch of the child.
+    let is_replicated = ghost.replication(child.hub).is_some();
     let token = |run: &Run| (run.epoch, ghost.process(run.process).node.incarnation);
+    if is_replicated && child.runs.iter().any(|run| run.process != process && run.epoch >= own.epoch) {
+        return Ok(());
+    }
     if child.runs.iter().any(|run| run.process != process && token(run) > token(own)) {
         return Ok(());
     }
@@ -57,7 +65,10 @@ fn state_is_kept(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCa
     let Some(child) = child_index(&call.child).and_then(|index| ghost.children.get(index)) else {
         return Ok(());
     };
-    let Some(own) = child.run(process, call.instance).filter(|_| child.kind.has_state()) else {
+    // What a passive one has, or one of several active ones, goes with it.
+    let is_all_active = matches!(ghost.replication(hub), Some((ReplicationModel::ActiveActive, _)));
+    let counts = |run: &&Run| child.kind.has_state() && run.mode == Mode::Active && !is_all_active;
+    let Some(own) = child.run(process, call.instance).filter(counts) else {
         return Ok(());
     };
     let others = child.runs.iter().filter(|run| run.process != process);

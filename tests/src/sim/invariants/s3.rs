@@ -1,5 +1,6 @@
 //! S3: never two active instances of a child on one node; in a quiet cluster never two at all.
 
+use process_hub::config::ReplicationModel;
 use process_hub::spec::Mode;
 
 use super::super::fact::{Fact, child_index};
@@ -21,7 +22,8 @@ impl Invariant for OneActive {
         if own.len() > 1 {
             return broken(ghost, "S3", format!("{me} has {} active instances of {child}: {own:?}", own.len()));
         }
-        let Some(own) = own.first().filter(|_| ghost.is_quiet()) else {
+        let is_one_active = !matches!(ghost.replication(*hub), Some((ReplicationModel::ActiveActive, _)));
+        let Some(own) = own.first().filter(|_| ghost.is_quiet() && is_one_active) else {
             return Ok(());
         };
         let Some(ghost_child) = child_index(child).and_then(|index| ghost.children.get(index)) else {

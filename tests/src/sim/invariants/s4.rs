@@ -50,6 +50,9 @@ fn start(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall, reas
         };
         let is_wrong = if run.process == process {
             !may_be_retained
+        } else if ghost.replication(hub).is_some() {
+            // The others of the placement run it too.
+            false
         } else {
             let is_hot = is_hot_move || is_frozen_old || is_unused_target;
             let is_settled = !is_hot && !child.runs.iter().any(took_over);

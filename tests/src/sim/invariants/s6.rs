@@ -1,5 +1,6 @@
 //! S6: what a graceful leave reports as moved has its whole state elsewhere, and nothing is left out.
 
+use process_hub::config::ReplicationModel;
 use process_hub::engine::{Command, Outcome};
 use process_hub::ids::ChildId;
 use process_hub::spec::DrainReport;
@@ -41,10 +42,14 @@ fn moved(ghost: &Ghost, process: ProcessId, hub: HubIndex, id: &ChildId) -> Chec
     let Some(own) = child.runs.iter().rev().find(|run| run.process == process) else {
         return Ok(());
     };
-    let since = |run: &&Run| run.begun >= own.begun;
+    let replication = ghost.replication(hub);
+    // A replica may have been there before.
+    let since = |run: &&Run| run.begun >= own.begun || replication.is_some();
     let elsewhere = child.runs.iter().filter(|run| run.process != process && run.started.is_some()).filter(since);
     let has_all = |run: &Run| own.state.ops.iter().all(|op| run.state.ops.contains(op));
-    let is_kept = !child.kind.has_state() || !ghost.hands_over(hub);
+    // Of several active ones each has what it handled itself.
+    let is_all_active = matches!(replication, Some((ReplicationModel::ActiveActive, _)));
+    let is_kept = !child.kind.has_state() || !ghost.hands_over(hub) || is_all_active;
     let mut elsewhere = elsewhere.peekable();
     if elsewhere.peek().is_some() && (is_kept || elsewhere.any(has_all)) {
         return Ok(());

@@ -82,6 +82,10 @@ impl Decided {
             return Ok(());
         };
         let child = &ghost.children[child];
+        if ghost.replication(one.hub).is_some() {
+            // It may be a replica by now, which `roles` looks at.
+            return Ok(());
+        }
         let is_live = child.run(one.target, one.instance).is_some_and(Run::is_live);
         let were_together = ghost.together_since(one.hub, process, one.target).is_some_and(|since| since <= one.begun);
         if !is_live || !were_together {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use process_hub::config::{HubConfig, Migration, Synchronization};
+use process_hub::config::{HubConfig, Migration, Redundancy, Synchronization};
 use process_hub::spec::RestartPolicy;
 
 use super::super::config::{ALL_HOOKS, FaultClasses, HostDraw, NetworkDraw, Swarm};
@@ -33,6 +33,7 @@ pub fn cold_swap() -> Migration {
 pub struct Shape {
     pub(crate) machines: usize,
     pub(crate) roles: Vec<Role>,
+    redundancy: Redundancy,
     migration: Option<Migration>,
     sync_interval: Option<Duration>,
     is_quick: bool,
@@ -42,7 +43,14 @@ impl Shape {
     /// This many machines; none of them runs before the script starts it.
     #[must_use]
     pub const fn new(machines: usize) -> Self {
-        Self { machines, roles: Vec::new(), migration: None, sync_interval: None, is_quick: false }
+        Self {
+            machines,
+            roles: Vec::new(),
+            redundancy: Redundancy::Singularity,
+            migration: None,
+            sync_interval: None,
+            is_quick: false,
+        }
     }
 
     /// This many more children that count what they handled.
@@ -60,6 +68,13 @@ impl Shape {
     fn children(mut self, count: usize, kind: Kind, restart: RestartPolicy) -> Self {
         let role = Role { kind, hub: 0, restart, pad_bytes: 20, is_wanted: false };
         self.roles.extend(std::iter::repeat_n(role, count));
+        self
+    }
+
+    /// How many instances a child has; one without it.
+    #[must_use]
+    pub fn replicated(mut self, redundancy: Redundancy) -> Self {
+        self.redundancy = redundancy;
         self
     }
 
@@ -103,6 +118,7 @@ impl Shape {
     }
 
     fn configure(&self, hub: &mut HubConfig) {
+        hub.redundancy = self.redundancy.clone();
         if let Some(migration) = &self.migration {
             hub.migration = migration.clone();
         }

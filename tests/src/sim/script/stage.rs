@@ -41,7 +41,7 @@ pub struct Stage {
 impl Stage {
     pub(super) fn new(shape: &Shape, seed: u64, is_traced: bool) -> Self {
         let nodes = Some(shape.machines);
-        let options = Options { seed, nodes, minutes: None, trace: is_traced, child: None };
+        let options = Options { seed, nodes, minutes: None, plain: true, trace: is_traced, child: None };
         Self { world: World::scripted(shape, &options) }
     }
 
@@ -207,7 +207,7 @@ impl Stage {
     /// Calls a child.
     pub fn call(&mut self, machine: usize, child: usize, timeout: Duration) -> Result<Asked, Violation> {
         let op = OpId(u32::try_from(self.world.oracle.ghost.ops.len()).unwrap_or(u32::MAX));
-        self.world.oracle.ghost.ops.push(GhostOp { child, ended: None, handled: Vec::new() });
+        self.world.oracle.ghost.ops.push(GhostOp { child, is_bound: false, ended: None, handled: Vec::new() });
         let command = MessageCommand {
             child: child_id(child),
             message: encode_message(op),
@@ -372,7 +372,7 @@ impl Stage {
     pub fn owner_of(&self, child: usize) -> Option<usize> {
         let ghost = &self.world.oracle.ghost;
         let core: Vec<_> = self.world.alive().into_iter().filter(|id| !ghost.process(*id).is_leaving).collect();
-        let owner = liveness::owner(ghost, &core, child, ghost.children[child].kind)?;
+        let owner = liveness::owner(ghost, &core, child)?;
         let id = core.into_iter().find(|id| ghost.process(*id).node == owner)?;
         Some(self.world.process(id).slot)
     }
