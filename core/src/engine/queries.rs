@@ -243,15 +243,52 @@ impl Engine {
             self.strategies.redundancy.factor(candidates.len()),
             &mut placements,
         );
-        let moves: Vec<Value> = wanted
-            .iter()
-            .enumerate()
-            .filter_map(|(at, (child, _))| {
-                let to = placements.owner(at).and_then(|index| candidates.get(index)).map(|one| &one.node.name);
-                let from = before_owners.get(at).map(|node| &node.name);
-                (from != to).then(|| json!({"id": child, "from": from, "to": to}))
-            })
-            .collect();
+        let mut moves = Vec::new();
+        for (at, (child, _)) in wanted.iter().enumerate() {
+            let chosen = placements.get(at).iter().filter_map(|index| candidates.get(*index as usize));
+            let after: Vec<&NodeName> = chosen.map(|one| &one.node.name).collect();
+            let before = before_owners.get(at).into_iter().chain(before_owners.others(at));
+            let before: Vec<&NodeName> = before.map(|node| &node.name).collect();
+            let changes = placement_changes(&before, &after);
+            moves.extend(changes.into_iter().map(|(from, to)| json!({"id": child, "from": from, "to": to})));
+        }
         self.reply(request, Ok(Outcome::Json(json!({ "moves": moves }))));
+    }
+}
+
+/// From where to where instances go: first the one that is the child, then the replicas, of which one may come or go.
+fn placement_changes<'a>(
+    before: &[&'a NodeName],
+    after: &[&'a NodeName],
+) -> Vec<(Option<&'a NodeName>, Option<&'a NodeName>)> {
+    let (from, to) = (before.first().copied(), after.first().copied());
+    let mut changes = Vec::new();
+    if from != to {
+        changes.push((from, to));
+    }
+    let gone = before.iter().skip(1).filter(|node| !after.contains(node)).copied();
+    let came = after.iter().skip(1).filter(|node| !before.contains(node)).copied();
+    let (mut gone, mut came) = (gone, came);
+    loop {
+        match (gone.next(), came.next()) {
+            (None, None) => return changes,
+            change => changes.push(change),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placement_changes_then_each_instance_that_comes_or_goes_is_told() {
+        let [a, b, c] = &["a", "b", "c"].map(|name| NodeName::new(name).unwrap());
+        assert_eq!(placement_changes(&[a, b], &[a, b]), []);
+        assert_eq!(placement_changes(&[a], &[b]), [(Some(a), Some(b))]);
+        assert_eq!(placement_changes(&[a, b], &[b, a]), [(Some(a), Some(b))], "they change roles");
+        assert_eq!(placement_changes(&[a, b], &[a, c]), [(Some(b), Some(c))]);
+        assert_eq!(placement_changes(&[a], &[a, c]), [(None, Some(c))]);
+        assert_eq!(placement_changes(&[a, b], &[]), [(Some(a), None), (Some(b), None)]);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use process_hub::ids::{ChildId, NodeName};
+use process_hub::spec::Mode;
 
 /// The longest a child waits at a gate that nobody opens.
 const GATE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ pub struct Census {
 struct State {
     live: BTreeMap<ChildId, Vec<NodeName>>,
     starts: BTreeMap<ChildId, usize>,
+    signals: BTreeMap<(ChildId, NodeName), Vec<Mode>>,
     closed: BTreeSet<(Step, String)>,
     waiting: BTreeMap<(Step, String), usize>,
 }
@@ -42,6 +44,7 @@ impl Census {
         let mut state = self.state.lock().unwrap();
         state.live.entry(child.clone()).or_default().push(node.clone());
         *state.starts.entry(child.clone()).or_default() += 1;
+        state.signals.remove(&(child.clone(), node.clone()));
     }
 
     pub(super) fn ended(&self, child: &ChildId, node: &NodeName) {
@@ -66,6 +69,17 @@ impl Census {
         self.changed.notify_all();
         let is_closed = |state: &mut State| state.closed.contains(&gate);
         drop(self.changed.wait_timeout_while(state, GATE_TIMEOUT, is_closed));
+    }
+
+    pub(super) fn signalled(&self, child: &ChildId, node: &NodeName, mode: Mode) {
+        self.state.lock().unwrap().signals.entry((child.clone(), node.clone())).or_default().push(mode);
+    }
+
+    /// The roles that the latest instance of a child on a node was told, in order.
+    #[must_use]
+    pub fn signals(&self, child: &str, node: &NodeName) -> Vec<Mode> {
+        let key = (ChildId::new(child).unwrap(), node.clone());
+        self.state.lock().unwrap().signals.get(&key).cloned().unwrap_or_default()
     }
 
     /// The nodes of each child that lives.

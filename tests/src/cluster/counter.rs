@@ -8,13 +8,14 @@ use process_hub::host::call::{HostFailure, StartReason, StopReason};
 use process_hub::host::{Child, Context, Kind, kind_fn};
 use process_hub::ids::{ChildId, NodeName};
 use process_hub::payload::Payload;
+use process_hub::spec::Mode;
 
 use super::census::{Census, Step};
 use super::text;
 
 /// A total and some texts; both are its state.
 ///
-/// Messages: `add` (replies the new total), `total`, `set KEY VALUE`, `get KEY`, `node`, `epoch`, `exit`, `crash`,
+/// Messages: `add` (replies the new total), `total`, `set KEY VALUE`, `get KEY`, `node`, `mode`, `epoch`, `exit`, `crash`,
 /// `stop_self`, `fail`, `panic`, `wait` (at its gate), `call ID MESSAGE`, `reply BYTES`. With the argument `"refuse"`
 /// it does not start, with `"crash"` every instance after the first crashes as soon as it started.
 pub struct Counter {
@@ -46,6 +47,7 @@ impl Counter {
             ["set", key, value] => drop(self.texts.insert(key.into(), value.into())),
             ["get", key] => return Ok(self.texts.get(key).cloned().unwrap_or_default()),
             ["node"] => return Ok(ctx.node().to_string()),
+            ["mode"] => return Ok(format!("{:?}", ctx.mode())),
             ["epoch"] => return Ok(ctx.epoch().0.to_string()),
             ["exit"] => ctx.exit(None),
             ["crash"] => ctx.exit(Some("on purpose".into())),
@@ -83,6 +85,12 @@ impl Child for Counter {
     fn handle(&mut self, ctx: &Context, message: Payload) -> Result<Payload, HostFailure> {
         let said = String::from_utf8_lossy(&message.data).into_owned();
         self.answer(ctx, &said).map(text)
+    }
+
+    fn redundancy_signal(&mut self, mode: Mode) {
+        if let Some((child, node)) = &self.stay {
+            self.census.signalled(child, node, mode);
+        }
     }
 
     fn prepare_handover_state(&mut self) -> Result<Option<Payload>, HostFailure> {

@@ -14,14 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use process_hub::config::{HubConfig, Migration, NodeConfig, Profile, Security};
+use process_hub::config::{
+    HubConfig, Migration, NodeConfig, Profile, Redundancy, ReplicationFactor, ReplicationModel, Security,
+};
 use process_hub::engine::{MessageCommand, StartOptions};
 use process_hub::error::{Error, ErrorKind};
 use process_hub::hub::{Hub, HubBuilder};
 use process_hub::ids::{ChildId, Incarnation, KindName, NodeName, NodeRef};
 use process_hub::observe::HookName;
 use process_hub::payload::Payload;
-use process_hub::spec::{ChildError, ChildSpec, Row};
+use process_hub::spec::{ChildError, ChildSpec, Mode, Row};
 use serde_json::Value;
 
 pub use census::{Census, Step};
@@ -148,8 +150,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until each hub sees exactly the others, every child is where the placement rule says, alone, and every
-    /// registry says so.
+    /// Waits until each hub sees exactly the others, every child is exactly where the placement rule says, and every
+    /// registry says so, the active ones first.
     pub fn settle(&self) {
         self.see_each_other();
         eventually_or("every child is on its owner, in every registry", || self.unsettled());
@@ -168,8 +170,24 @@ impl Cluster {
                 let of = hub.node_name();
                 return Some(format!("{of} has {} rows, not {}", registry.len(), expected.len()));
             }
+            let replication = self.config("any").redundancy;
+            let factor = match replication {
+                Redundancy::Singularity => 1,
+                Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } => count as usize,
+                Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. } => nodes.len(),
+            };
             for (id, row) in &registry {
-                let owners = place(&nodes, &row.spec, 1);
+                let mut owners = place(&nodes, &row.spec, factor);
+                let is_all_active =
+                    matches!(replication, Redundancy::Replication { model: ReplicationModel::ActiveActive, .. });
+                // A row tells the active ones first, and then goes by name.
+                let passive_from = usize::from(!is_all_active).min(owners.len());
+                owners[passive_from..].sort_by_key(|node| &node.name);
+                let modes: Vec<Mode> = row.instances.iter().map(|instance| instance.mode).collect();
+                let is_right = |(at, mode): (usize, &Mode)| (*mode == Mode::Active) == (at < 1 || is_all_active);
+                if !modes.iter().enumerate().all(is_right) {
+                    return Some(format!("{} has {id} with the roles {modes:?}", hub.node_name()));
+                }
                 let runs: Vec<&NodeName> = row.instances.iter().map(|instance| &instance.node).collect();
                 let wanted: Vec<&NodeName> = owners.iter().map(|node| &node.name).collect();
                 if runs != wanted {

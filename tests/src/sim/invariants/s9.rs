@@ -74,7 +74,8 @@ impl Fencing {
         }
         // A move that was given up used an epoch that the child never had; a replica that starts after it bears the
         // child's. A target that became the child tells so in a row.
-        let is_target = matches!(&call.request, HostRequest::Start(context) if context.reason == StartReason::Migration);
+        let is_target =
+            matches!(&call.request, HostRequest::Start(context) if context.reason == StartReason::Migration);
         if !is_target || ghost.replication(hub).is_none() {
             (*highest, *noted) = (epoch, ghost.now);
         }
@@ -101,7 +102,9 @@ fn handled(ghost: &Ghost, process: ProcessId, hub: HubIndex, call: &HostCall) ->
         return Ok(());
     }
     let is_one_active = !matches!(ghost.replication(hub), Some((ReplicationModel::ActiveActive, _)));
-    let Some(run) = child.run(process, call.instance).filter(|run| run.mode == Mode::Active && is_one_active) else {
+    let Some(run) =
+        child.run(process, call.instance).filter(|run| run.is_live() && run.mode == Mode::Active && is_one_active)
+    else {
         return Ok(());
     };
     let Some(before) = child.last_handler.map(|index| &child.runs[index]) else {
