@@ -10,23 +10,11 @@ use crate::cell::Cell;
 /// Cells of one item: operation, number of the call or request, instance, and two that belong to the operation.
 pub(crate) const WIDTH: usize = 5;
 
+// What is no call: the calls have the numbers of the core.
 const NOTHING: u8 = 0;
-const START: u8 = 1;
-const RUN: u8 = 2;
-const CANCEL_RUN: u8 = 3;
-const HANDLE: u8 = 4;
-const PREPARE_STATE: u8 = 5;
-const ALTER_STATE: u8 = 6;
-const RESOLVE_CONFLICT: u8 = 7;
-const REDUNDANCY_SIGNAL: u8 = 8;
-const HANDOVER_START: u8 = 9;
-const SET_ROLE: u8 = 10;
-const STOP: u8 = 11;
-const DISCARD: u8 = 12;
-const ALTER_SPEC: u8 = 13;
-const COMPLETED: u8 = 14;
-const HOOK: u8 = 15;
-const CLOSED: u8 = 16;
+const COMPLETED: u8 = HostRequest::LAST_NUMBER + 1;
+const HOOK: u8 = HostRequest::LAST_NUMBER + 2;
+const CLOSED: u8 = HostRequest::LAST_NUMBER + 3;
 
 fn item(operation: u8, number: u64, instance: u64, first: Cell, second: Cell) -> [Cell; WIDTH] {
     [Cell::Number(operation.into()), Cell::number(number), Cell::number(instance), first, second]
@@ -77,31 +65,28 @@ fn context(context: &StartContext) -> Cell {
 }
 
 fn call_cells(call: HostCall) -> [Cell; WIDTH] {
-    let (operation, first, second) = match call.request {
-        HostRequest::Start(start) => (START, context(&start), Cell::Payload(start.spec.args.clone())),
-        HostRequest::Run => (RUN, Cell::Null, Cell::Null),
-        HostRequest::CancelRun => (CANCEL_RUN, Cell::Null, Cell::Null),
+    let operation = call.request.number();
+    let (first, second) = match call.request {
+        HostRequest::Start(start) => (context(&start), Cell::Payload(start.spec.args.clone())),
+        HostRequest::Run | HostRequest::CancelRun | HostRequest::PrepareState | HostRequest::Discard => {
+            (Cell::Null, Cell::Null)
+        }
         HostRequest::Handle { message, chain } => {
             // The children that wait for this one; it adds itself.
             let chain = if chain.is_empty() { Cell::Null } else { Cell::json(&chain) };
-            (HANDLE, Cell::Payload(message), chain)
+            (Cell::Payload(message), chain)
         }
-        HostRequest::PrepareState => (PREPARE_STATE, Cell::Null, Cell::Null),
-        HostRequest::AlterState(state) => (ALTER_STATE, Cell::Payload(state), Cell::Null),
-        HostRequest::ResolveConflict(state) => (RESOLVE_CONFLICT, Cell::Payload(state), Cell::Null),
-        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, Cell::text(mode.name()), Cell::Null),
+        HostRequest::AlterState(state) | HostRequest::ResolveConflict(state) => (Cell::Payload(state), Cell::Null),
+        HostRequest::RedundancySignal(mode) => (Cell::text(mode.name()), Cell::Null),
         HostRequest::HandoverStart(HandoverTarget::Node { node, epoch }) => {
-            (HANDOVER_START, Cell::json(&json!({ "node": node, "epoch": epoch })), Cell::Null)
+            (Cell::json(&json!({ "node": node, "epoch": epoch })), Cell::Null)
         }
         HostRequest::HandoverStart(HandoverTarget::Error(error)) => {
-            (HANDOVER_START, Cell::json(&json!({ "error": error })), Cell::Null)
+            (Cell::json(&json!({ "error": error })), Cell::Null)
         }
-        HostRequest::SetRole(epoch, mode) => (SET_ROLE, Cell::number(epoch.0), Cell::text(mode.name())),
-        HostRequest::Stop(reason) => (STOP, Cell::json(&reason), Cell::Null),
-        HostRequest::Discard => (DISCARD, Cell::Null, Cell::Null),
-        HostRequest::AlterSpec { spec, nodes } => {
-            (ALTER_SPEC, Cell::text(spec.to_json().to_string()), Cell::json(&nodes))
-        }
+        HostRequest::SetRole(epoch, mode) => (Cell::number(epoch.0), Cell::text(mode.name())),
+        HostRequest::Stop(reason) => (Cell::json(&reason), Cell::Null),
+        HostRequest::AlterSpec { spec, nodes } => (Cell::text(spec.to_json().to_string()), Cell::json(&nodes)),
     };
     item(operation, call.number.0, call.instance.0, first, second)
 }

@@ -1,4 +1,4 @@
-/** What the native half asks for, by its numbers in `src/items.rs`. */
+/** What the native half asks for: calls by the numbers of the core's `HostRequest`, others by those of `src/items.rs`. */
 
 /** Cells of one item: operation, number of the call or request, instance, and two that belong to the operation. */
 export const WIDTH = 5;

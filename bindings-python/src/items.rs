@@ -11,23 +11,11 @@ use crate::context::NativeContext;
 use crate::decode::decode;
 use crate::{errors, results, spec};
 
+// What is no call: the calls have the numbers of the core.
 const NOTHING: u8 = 0;
-const START: u8 = 1;
-const RUN: u8 = 2;
-const CANCEL_RUN: u8 = 3;
-const HANDLE: u8 = 4;
-const PREPARE_STATE: u8 = 5;
-const ALTER_STATE: u8 = 6;
-const RESOLVE_CONFLICT: u8 = 7;
-const REDUNDANCY_SIGNAL: u8 = 8;
-const HANDOVER_START: u8 = 9;
-const SET_ROLE: u8 = 10;
-const STOP: u8 = 11;
-const DISCARD: u8 = 12;
-const ALTER_SPEC: u8 = 13;
-const COMPLETED: u8 = 14;
-const ADD_THREAD: u8 = 15;
-const CLOSED: u8 = 16;
+const COMPLETED: u8 = HostRequest::LAST_NUMBER + 1;
+const ADD_THREAD: u8 = HostRequest::LAST_NUMBER + 2;
+const CLOSED: u8 = HostRequest::LAST_NUMBER + 3;
 
 /// Ask again.
 pub(crate) fn nothing(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
@@ -60,18 +48,17 @@ pub(crate) fn completed<'py>(
 
 /// A call: its operation, its number, its instance, and what belongs to the operation.
 pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py, PyTuple>> {
-    let (number, instance) = (call.number.0, call.instance.0);
-    let plain = |operation: u8| (operation, number, instance).into_pyobject(py);
+    let (operation, number, instance) = (call.request.number(), call.number.0, call.instance.0);
+    let plain = || (operation, number, instance).into_pyobject(py);
     match &call.request {
         HostRequest::Start(context) => {
             let args = decode(py, &context.spec.args)?;
             let kind = context.spec.kind.as_str();
             let native = NativeContext::new(context.clone());
             let child = call.child.as_str();
-            (START, number, instance, child, kind, args, native).into_pyobject(py)
+            (operation, number, instance, child, kind, args, native).into_pyobject(py)
         }
-        HostRequest::Run => plain(RUN),
-        HostRequest::CancelRun => plain(CANCEL_RUN),
+        HostRequest::Run | HostRequest::CancelRun | HostRequest::PrepareState | HostRequest::Discard => plain(),
         HostRequest::Handle { message, chain } => {
             let message = decode(py, message)?;
             let waiting = chain.iter().chain([&call.child]).map(ChildId::as_str);
@@ -79,28 +66,25 @@ pub(crate) fn call<'py>(py: Python<'py>, call: &HostCall) -> PyResult<Bound<'py,
                 0 => (call.child.as_str(),).into_pyobject(py)?,
                 _ => PyTuple::new(py, waiting.collect::<Vec<_>>())?,
             };
-            (HANDLE, number, instance, message, chain).into_pyobject(py)
+            (operation, number, instance, message, chain).into_pyobject(py)
         }
-        HostRequest::PrepareState => plain(PREPARE_STATE),
-        HostRequest::AlterState(state) => (ALTER_STATE, number, instance, decode(py, state)?).into_pyobject(py),
-        HostRequest::ResolveConflict(state) => {
-            (RESOLVE_CONFLICT, number, instance, decode(py, state)?).into_pyobject(py)
+        HostRequest::AlterState(state) | HostRequest::ResolveConflict(state) => {
+            (operation, number, instance, decode(py, state)?).into_pyobject(py)
         }
-        HostRequest::RedundancySignal(mode) => (REDUNDANCY_SIGNAL, number, instance, mode.name()).into_pyobject(py),
+        HostRequest::RedundancySignal(mode) => (operation, number, instance, mode.name()).into_pyobject(py),
         HostRequest::HandoverStart(target) => {
             let (node, epoch, error) = match target {
                 HandoverTarget::Node { node, epoch } => (Some(node.as_str()), Some(epoch.0), None),
                 HandoverTarget::Error(error) => (None, None, Some(error.as_str())),
             };
-            (HANDOVER_START, number, instance, node, epoch, error).into_pyobject(py)
+            (operation, number, instance, node, epoch, error).into_pyobject(py)
         }
-        HostRequest::SetRole(epoch, mode) => (SET_ROLE, number, instance, epoch.0, mode.name()).into_pyobject(py),
-        HostRequest::Stop(reason) => (STOP, number, instance, reason.name()).into_pyobject(py),
-        HostRequest::Discard => plain(DISCARD),
+        HostRequest::SetRole(epoch, mode) => (operation, number, instance, epoch.0, mode.name()).into_pyobject(py),
+        HostRequest::Stop(reason) => (operation, number, instance, reason.name()).into_pyobject(py),
         HostRequest::AlterSpec { spec, nodes } => {
             let nodes: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
             let document = spec::document_text(spec);
-            (ALTER_SPEC, number, instance, document, nodes).into_pyobject(py)
+            (operation, number, instance, document, nodes).into_pyobject(py)
         }
     }
 }

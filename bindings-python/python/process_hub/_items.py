@@ -1,6 +1,7 @@
 """The items of the host queue: tuples that begin with one of these numbers.
 
-The native module makes them; the numbers are the same in ``src/items.rs``.
+The native module makes them; calls have the numbers of
+the core's ``HostRequest``, and the others those of ``src/items.rs``.
 """
 
 from typing import Final

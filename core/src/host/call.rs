@@ -143,6 +143,29 @@ pub enum HostRequest {
 }
 
 impl HostRequest {
+    /// The number by which bindings pass the operation on to their language: from 1 to [`Self::LAST_NUMBER`].
+    #[must_use]
+    pub const fn number(&self) -> u8 {
+        match self {
+            Self::Start(_) => 1,
+            Self::Run => 2,
+            Self::CancelRun => 3,
+            Self::Handle { .. } => 4,
+            Self::PrepareState => 5,
+            Self::AlterState(_) => 6,
+            Self::ResolveConflict(_) => 7,
+            Self::RedundancySignal(_) => 8,
+            Self::HandoverStart(_) => 9,
+            Self::SetRole(..) => 10,
+            Self::Stop(_) => 11,
+            Self::Discard => 12,
+            Self::AlterSpec { .. } => Self::LAST_NUMBER,
+        }
+    }
+
+    /// The largest number of an operation; what else a binding passes on is numbered behind it.
+    pub const LAST_NUMBER: u8 = 13;
+
     /// The name of the callback this request ends in, for logs and errors.
     #[must_use]
     pub const fn callback(&self) -> &'static str {
