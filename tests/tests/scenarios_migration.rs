@@ -163,6 +163,8 @@ fn scenario_49_one_child_does_not_answer_at_shutdown_then_the_others_keep_their_
     let others: Vec<String> = ids.iter().filter(|id| **id != stuck).cloned().collect();
     assert_all_set(&cluster.hubs[0], &others);
     assert_eq!(ask(&cluster.hubs[0], &stuck, "get flag"), "");
+    // Observers hear of it on a thread of their own.
+    eventually("the loss is told", || !cluster.heard("a", HookName::StateLost).is_empty());
     let lost = cluster.heard("a", HookName::StateLost);
     assert_eq!(lost.len(), 1, "{lost:?}");
     assert_eq!(lost[0]["child_id"], stuck.as_str());
