@@ -15,6 +15,7 @@ use process_hub::host::call::{HostAnswer, HostCall, HostFailure, HostRequest, In
 use process_hub::ids::{ChildId, Incarnation, InstanceId, KindName, NodeName, NodeRef, RequestId};
 use process_hub::payload::Payload;
 use process_hub::spec::{ChildSpec, Mode, Row, StartResult};
+use process_hub::strategy::{self, Actives};
 use process_hub::swim::Evidence;
 use process_hub::time::Timestamp;
 
@@ -603,6 +604,57 @@ fn r12_both_sides_of_a_split_run_the_child_then_after_the_heal_one_is_active() {
     bench.assert_settled();
     let (_, passive) = bench.active();
     assert_eq!(passive.len(), 1);
+}
+
+/// Two instances, of which the one on the node with the larger name is active.
+#[derive(Debug)]
+struct LargestName;
+
+impl strategy::Redundancy for LargestName {
+    fn name(&self) -> &'static str {
+        "largest_name"
+    }
+
+    fn factor(&self, _members: usize) -> usize {
+        2
+    }
+
+    fn actives(&self, _child: &ChildId, placement: &[&NodeRef]) -> Actives {
+        let largest = placement.iter().max().unwrap();
+        Actives::One(placement.iter().position(|node| node == largest).unwrap())
+    }
+
+    fn is_told(&self, _mode: Mode) -> bool {
+        true
+    }
+}
+
+#[test]
+fn active_one_is_chosen_by_code_then_it_owns_the_child_wherever_the_distribution_put_it_first() {
+    let hot = Migration::hot_swap().with_handover(true);
+    let config = HubConfig::new("orders").unwrap().with_migration(hot);
+    let mut bench = Bench::new(config.with_redundancy(Redundancy::custom(LargestName)));
+    let a = bench.join("a");
+    bench.start(&a);
+    for name in ["b", "c", "d"] {
+        bench.join(name);
+        bench.pass(Duration::from_secs(1));
+        bench.assert_settled();
+        let (active, passive) = bench.active();
+        assert!(active > passive[0], "{active} is active, {passive:?} passive");
+        assert_eq!(bench.call(&a, name, Recipient::Active).unwrap(), name);
+    }
+    while bench.engines.len() > 2 {
+        let (active, _) = bench.active();
+        let last = bench.instance(&active).state.clone();
+        bench.send_to_all(&a, &last);
+        bench.kill(&active);
+        bench.pass(Duration::from_secs(2));
+        bench.assert_settled();
+        let (active, passive) = bench.active();
+        assert!(active > passive[0], "{active} is active, {passive:?} passive");
+        assert_eq!(bench.instance(&active).state, last);
+    }
 }
 
 #[test]

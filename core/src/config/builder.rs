@@ -178,6 +178,41 @@ impl Redundancy {
         }
     }
 
+    /// Decided by this strategy: how many instances a child has, which of them are active, and who is told.
+    ///
+    /// # Examples
+    /// ```
+    /// use process_hub::config::{HubConfig, Redundancy};
+    /// use process_hub::ids::{ChildId, NodeRef};
+    /// use process_hub::spec::Mode;
+    /// use process_hub::strategy::{self, Actives};
+    ///
+    /// /// Two instances; the second of the placement is active.
+    /// #[derive(Debug)]
+    /// struct SecondIsActive;
+    ///
+    /// impl strategy::Redundancy for SecondIsActive {
+    ///     fn name(&self) -> &'static str {
+    ///         "second_is_active"
+    ///     }
+    ///     fn factor(&self, _members: usize) -> usize {
+    ///         2
+    ///     }
+    ///     fn actives(&self, _child: &ChildId, _placement: &[&NodeRef]) -> Actives {
+    ///         Actives::One(1)
+    ///     }
+    ///     fn is_told(&self, _mode: Mode) -> bool {
+    ///         true
+    ///     }
+    /// }
+    ///
+    /// let config = HubConfig::new("orders")?.with_redundancy(Redundancy::custom(SecondIsActive));
+    /// # Ok::<(), process_hub::error::Error>(())
+    /// ```
+    pub fn custom(strategy: impl crate::strategy::Redundancy + 'static) -> Self {
+        Self::Custom(super::CustomRedundancy(std::sync::Arc::new(strategy)))
+    }
+
     /// Sets how many instances a child has. Of `replication`; `singularity` stays what it is.
     #[must_use]
     pub fn with_factor(mut self, new_factor: ReplicationFactor) -> Self {

@@ -48,6 +48,7 @@ fn ms(duration: Duration) -> u64 {
 fn redundancy(redundancy: &Redundancy) -> Value {
     match redundancy {
         Redundancy::Singularity => json!({"type": "singularity"}),
+        Redundancy::Custom(custom) => json!({"type": "custom", "name": custom.0.name()}),
         Redundancy::Replication { factor, model, signal } => {
             let factor = match factor {
                 ReplicationFactor::Count(count) => json!(count),

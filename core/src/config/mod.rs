@@ -22,6 +22,7 @@ pub use problem::Problem;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{HubId, KindName, NodeName};
@@ -122,6 +123,18 @@ pub enum Redundancy {
         /// Which roles the instances are told.
         signal: RedundancySignal,
     },
+    /// What code says, which every node of the hub must run. Only configurations made in Rust have it.
+    Custom(CustomRedundancy),
+}
+
+/// A strategy of the user's own. Two are equal when they are the same value.
+#[derive(Clone, Debug)]
+pub struct CustomRedundancy(pub Arc<dyn crate::strategy::Redundancy>);
+
+impl PartialEq for CustomRedundancy {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// How many instances of a child there are; fewer where fewer nodes can run it.

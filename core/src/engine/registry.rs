@@ -194,12 +194,13 @@ impl Entry {
         others.iter().position(|other| other == node).map(|at| at + 1)
     }
 
-    /// The living instance that is the child, becomes it, or was it until the receiver is heard.
+    /// The living instance that is the child, becomes it, or was it until the receiver is heard. One that starts under
+    /// a higher token goes before one that was stopped, as far as that is known.
     pub(super) fn lead(&self) -> Option<&Holder> {
         self.holders
             .iter()
             .filter(|holder| !holder.is_departed && !holder.row.stage.is_replica())
-            .max_by_key(|holder| (holder.row.stage == Stage::Active && holder.gone_after.is_none(), holder.row.token))
+            .max_by_key(|holder| (holder.row.stage != Stage::Incoming && holder.gone_after.is_none(), holder.row.token))
     }
 
     /// The replica that becomes the child when nobody is it any more: every member that knows the same finds the same.

@@ -46,11 +46,12 @@ impl Strategies {
     #[must_use]
     pub fn from_config(config: &HubConfig) -> Self {
         Self {
-            redundancy: match config.redundancy {
+            redundancy: match &config.redundancy {
                 config::Redundancy::Singularity => Arc::new(Singularity),
                 config::Redundancy::Replication { factor, model, signal } => {
-                    Arc::new(Replication { factor, model, signal })
+                    Arc::new(Replication { factor: *factor, model: *model, signal: *signal })
                 }
+                config::Redundancy::Custom(custom) => Arc::clone(&custom.0),
             },
             migration: match config.migration {
                 config::Migration::ColdSwap { handover, handover_data_wait } => {

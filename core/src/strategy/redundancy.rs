@@ -18,7 +18,9 @@ pub trait Redundancy: Send + Sync + fmt::Debug {
     /// fewer nodes qualify, the child has fewer.
     fn factor(&self, members: usize) -> usize;
 
-    /// Which instances of a child are active, given where they are, the owner first. `placement` is never empty.
+    /// Which instances of a child are active, given where they are, in the order of the distribution. The node of a
+    /// single active one becomes the first of the placement, and so the owner; then it is asked again, for the mode of
+    /// the others. `placement` is never empty.
     fn actives(&self, child: &ChildId, placement: &[&NodeRef]) -> Actives;
 
     /// Whether instances are told this mode, at their start and when it changes: the option `redundancy_signal`.

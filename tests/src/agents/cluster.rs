@@ -56,7 +56,12 @@ impl Mix {
     /// Another agent on a node that knows the others: one that a scenario may kill.
     pub(crate) fn agent(&self, language: Language) -> Arc<Agent> {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
-        let mut agent = Agent::start(language, &format!("{}-{number}", language.name()));
+        self.agent_named(language, &format!("{}-{number}", language.name()))
+    }
+
+    /// The same under the name of one that is gone.
+    pub(crate) fn agent_named(&self, language: Language, name: &str) -> Arc<Agent> {
+        let mut agent = Agent::start(language, name);
         let info = agent.request("info", json!({})).expect("info");
         let (pid, version) = (agent.pid(), env!("CARGO_PKG_VERSION"));
         assert_eq!(info, json!({"language": language.name(), "version": version, "pid": pid}));

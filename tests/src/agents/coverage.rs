@@ -76,8 +76,8 @@ const EVERYTHING: &[&str] = &[
     "op echo",
     "op call",
     "op block",
-    // Nothing calls `redundancy_signal` in this version, which has no replication.
     "event start",
+    "event redundancy_signal",
     "event prepare_handover_state",
     "event alter_handover_state",
     "event stop",

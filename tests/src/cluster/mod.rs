@@ -172,7 +172,7 @@ impl Cluster {
             }
             let replication = self.config("any").redundancy;
             let factor = match replication {
-                Redundancy::Singularity => 1,
+                Redundancy::Singularity | Redundancy::Custom(_) => 1,
                 Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } => count as usize,
                 Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. } => nodes.len(),
             };

@@ -10,6 +10,7 @@ mod moves;
 mod protocol;
 mod reads;
 mod requests;
+mod roles;
 mod stuck;
 
 use super::cluster::Mix;
@@ -27,6 +28,7 @@ pub(crate) const EVERY_MIX: &[Scenario] = &[
     Scenario { name: "heal", run: losses::heal },
     Scenario { name: "stuck_host", run: stuck::stuck_host },
     Scenario { name: "slow_callbacks", run: stuck::slow_callbacks },
+    Scenario { name: "roles", run: roles::roles },
     Scenario { name: "killed_agent", run: losses::killed_agent },
     Scenario { name: "exited_process", run: losses::exited_process },
     Scenario { name: "exits", run: exits::exits },

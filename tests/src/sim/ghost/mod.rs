@@ -332,7 +332,7 @@ impl Ghost {
     /// Several instances of a child, if this hub has them: what is told to them, and whether all are active.
     pub(crate) fn replication(&self, hub: HubIndex) -> Option<(ReplicationModel, RedundancySignal)> {
         match &self.hubs[usize::from(hub)].redundancy {
-            Redundancy::Singularity => None,
+            Redundancy::Singularity | Redundancy::Custom(_) => None,
             Redundancy::Replication { model, signal, .. } => Some((*model, *signal)),
         }
     }
@@ -340,7 +340,7 @@ impl Ghost {
     /// How many instances a child of this hub has among so many nodes.
     pub(crate) fn factor(&self, hub: HubIndex, nodes: usize) -> usize {
         match &self.hubs[usize::from(hub)].redundancy {
-            Redundancy::Singularity => 1,
+            Redundancy::Singularity | Redundancy::Custom(_) => 1,
             Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } => {
                 usize::try_from(*count).unwrap_or(1)
             }
