@@ -267,7 +267,8 @@ def test_fork_then_the_child_keeps_neither_the_port_nor_a_connection():
         import warnings; warnings.simplefilter("ignore")
         def sockets():
             links = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
-            return sum("socket:" in os.readlink(it) for it in links if os.path.islink(it))
+            open_links = [it for it in links if os.path.islink(it)]
+            return sum("socket:" in os.readlink(it) for it in open_links)
 
         before = sockets()
         hub = make().start()
