@@ -88,6 +88,8 @@ pub(super) struct StartRequest {
     planned_from: usize,
     /// What is known here is to be asked about before anything is started.
     is_unchecked: bool,
+    /// Items that wait for that.
+    held: usize,
     /// Second specs with an id that the request has already.
     duplicates: Vec<ChildError>,
     open: usize,
@@ -170,6 +172,7 @@ impl Engine {
             open: 0,
             unconfirmed: Unconfirmed::default(),
             is_unchecked: options.checks_first(),
+            held: 0,
             options,
         };
         let mut ids = IndexSet::with_capacity_and_hasher(specs.len(), FixedHash);

@@ -13,12 +13,6 @@ impl StartOptions {
     }
 }
 
-impl StartRequest {
-    fn held(&self) -> usize {
-        self.items.iter().filter(|item| matches!(item.state, State::Held)).count()
-    }
-}
-
 impl Engine {
     /// Holds back what this node does not know, if there is something it does. The registry here may be behind: whether
     /// a child is there its owner decides (R1).
@@ -30,6 +24,7 @@ impl Engine {
         for item in &mut request.items {
             if matches!(item.state, State::Planned) && !is_known(item.spec.id.as_str()) {
                 item.state = State::Held;
+                request.held += 1;
             }
         }
     }
@@ -39,10 +34,10 @@ impl Engine {
         let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
             return false;
         };
-        let held = request.held();
-        if held == 0 || request.open > held {
+        if request.held == 0 || request.open > request.held {
             return false;
         }
+        request.held = 0;
         if request.items.iter().any(|item| matches!(item.state, State::Failed(_))) {
             request.open = 0;
             return false;
