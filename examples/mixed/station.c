@@ -67,10 +67,11 @@ static bool tell(ph_context *context, const char *summary, const char *message) 
 /* One reading after the other, up to the last; the body then returns, which ends the child. */
 static ph_status sensor_run(void *child, ph_context *context, ph_reply *reply) {
     sensor *self = (sensor *)child;
+    const char *id = ph_context_child_id(context);
     char site[16], summary[32], message[96];
     long number;
 
-    if (sscanf(ph_context_child_id(context), "sensor:%15[a-z]:%ld", site, &number) != 2) {
+    if (id == NULL || sscanf(id, "sensor:%15[a-z]:%ld", site, &number) != 2) {
         return ph_reply_fail(reply, 0, "a sensor is called sensor:SITE:NUMBER");
     }
     snprintf(summary, sizeof summary, "summary:%s", site);
