@@ -76,6 +76,20 @@ export function pubSub(options: { syncIntervalMs?: number } = {}): Strategy {
   return strategy('pub_sub', options);
 }
 
+/** The registry travels to a few members at a time, who pass on what is new to them. */
+export function gossip(
+  options: {
+    /** How often digests are exchanged. */
+    syncIntervalMs?: number;
+    /** How many members are told at a time. */
+    recipients?: number;
+    /** Whether only the member with the smallest name begins the exchange of digests, or each its own. */
+    restrictedInit?: boolean;
+  } = {},
+): Strategy {
+  return strategy('gossip', options);
+}
+
 /** Both sides of a partition run everything, and merge when it heals. */
 export function divergence(): Strategy {
   return strategy('divergence');

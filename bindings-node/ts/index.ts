@@ -16,6 +16,7 @@ export {
   coldSwap,
   consistentHashing,
   divergence,
+  gossip,
   hotSwap,
   pubSub,
   replication,

@@ -35,8 +35,18 @@ fn ids_of(names: &[String]) -> Vec<ChildId> {
 
 #[test]
 fn scenario_01_start_and_stop_of_1000_then_every_registry_has_every_row_and_then_none() {
-    let cluster = Cluster::of(&SIX);
-    let ids: Vec<String> = (0..1000).map(|n| format!("child:{n}")).collect();
+    start_and_stop(&Cluster::of(&SIX), 1000);
+}
+
+#[test]
+fn scenario_02_gossip_of_the_start_and_stop_of_100_then_every_registry_has_every_row_and_then_none() {
+    let mut cluster = Cluster::with(|config| config.with_synchronization(Synchronization::gossip()));
+    cluster.join_all(&SIX);
+    start_and_stop(&cluster, 100);
+}
+
+fn start_and_stop(cluster: &Cluster, count: usize) {
+    let ids: Vec<String> = (0..count).map(|n| format!("child:{n}")).collect();
     let specs = ids.iter().map(|id| {
         let mut spec = spec(id);
         spec.metadata = Some(format!(r#"{{"tag":"t{}"}}"#, id.len()).into());
@@ -45,10 +55,10 @@ fn scenario_01_start_and_stop_of_1000_then_every_registry_has_every_row_and_then
     let result = cluster.hubs[0].start_children(specs.clone().collect(), options()).wait().unwrap();
     assert_eq!(result.errors, []);
     // R1: the caller's own registry has them when the start is answered.
-    assert_eq!(cluster.hubs[0].child_count(), 1000);
+    assert_eq!(cluster.hubs[0].child_count(), count);
     cluster.settle();
     let registry = cluster.registry();
-    assert_eq!(registry.len(), 1000);
+    assert_eq!(registry.len(), count);
     for spec in specs {
         let row = &registry[spec.id.as_str()];
         assert_eq!(*row.spec, spec);
@@ -56,7 +66,7 @@ fn scenario_01_start_and_stop_of_1000_then_every_registry_has_every_row_and_then
     }
     cluster.assert_each_lives_once(&ids);
     let result = cluster.hubs[0].stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
-    assert_eq!((result.stopped.len(), result.errors), (1000, vec![]));
+    assert_eq!((result.stopped.len(), result.errors), (count, vec![]));
     assert!(cluster.census.live().is_empty(), "a stop is answered when the instances have ended");
     for hub in &cluster.hubs {
         eventually("the registry is empty", || hub.process_registry().is_empty());
@@ -116,8 +126,8 @@ impl Transport for Leaky {
 }
 
 /// Hubs whose nodes lose what they send to the node `deaf`. That one offers no kind, so nothing is asked of it.
-fn leaky_cluster(leak: &Arc<Leak>) -> Cluster {
-    let often = Synchronization::PubSub { sync_interval: SYNC_INTERVAL };
+fn leaky_cluster(leak: &Arc<Leak>, synchronization: Synchronization) -> Cluster {
+    let often = synchronization.with_sync_interval(SYNC_INTERVAL);
     let mut cluster = Cluster::with(move |config| config.with_synchronization(often.clone()));
     for name in ["main", "peer-1", "peer-2", "peer-3", "peer-4", DEAF] {
         let mut hub_config: HubConfig = cluster.config(name);
@@ -145,8 +155,17 @@ fn leaky_cluster(leak: &Arc<Leak>) -> Cluster {
 
 #[test]
 fn scenario_05_every_delta_to_a_node_is_lost_then_the_interval_repairs_its_registry() {
+    lose_and_repair(Synchronization::default());
+}
+
+#[test]
+fn scenario_06_all_gossip_to_a_node_is_lost_then_the_interval_repairs_its_registry() {
+    lose_and_repair(Synchronization::gossip());
+}
+
+fn lose_and_repair(synchronization: Synchronization) {
     let leak = Arc::new(Leak::default());
-    let cluster = leaky_cluster(&leak);
+    let cluster = leaky_cluster(&leak, synchronization);
     let deaf = cluster.hub(DEAF);
     eventually("the cluster is at rest", || cluster.hubs.iter().all(|hub| !hub.is_locked()));
     let warm = cluster.hubs[0].start_child(spec("warm"), options()).wait().unwrap();

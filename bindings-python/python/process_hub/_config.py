@@ -119,6 +119,29 @@ class PubSub(_Option):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gossip(_Option):
+    """The registry travels to a few members at a time, who pass on what is new.
+
+    Attributes
+    ----------
+    sync_interval
+        How often digests are exchanged.
+    recipients
+        How many members are told at a time.
+    restricted_init
+        Whether only the member with the smallest name begins the exchange of digests,
+        or each of them its own.
+    """
+
+    _type = "gossip"
+    _durations = frozenset({"sync_interval"})
+
+    sync_interval: Duration | None = None
+    recipients: int | None = None
+    restricted_init: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Divergence(_Option):
     """Both sides of a partition run everything, and merge when it heals."""
 

@@ -161,6 +161,45 @@ impl Default for Synchronization {
     }
 }
 
+impl Synchronization {
+    /// Changes go to a few members who pass them on, with the defaults.
+    #[must_use]
+    pub fn gossip() -> Self {
+        Self::Gossip {
+            sync_interval: table::SYNC_INTERVAL_MS.default_duration(),
+            recipients: u32::try_from(table::RECIPIENTS.default).unwrap_or(u32::MAX),
+            restricted_init: table::RESTRICTED_INIT.default,
+        }
+    }
+
+    /// Sets how often digests are exchanged.
+    #[must_use]
+    pub fn with_sync_interval(mut self, interval: Duration) -> Self {
+        match &mut self {
+            Self::PubSub { sync_interval } | Self::Gossip { sync_interval, .. } => *sync_interval = interval,
+        }
+        self
+    }
+
+    /// Sets how many members are told at a time. Of `gossip`; `pub_sub` stays what it is.
+    #[must_use]
+    pub fn with_recipients(mut self, count: u32) -> Self {
+        if let Self::Gossip { recipients, .. } = &mut self {
+            *recipients = count;
+        }
+        self
+    }
+
+    /// Sets whether only one member begins the exchange of digests. Of `gossip`; `pub_sub` stays what it is.
+    #[must_use]
+    pub fn with_restricted_init(mut self, is_restricted: bool) -> Self {
+        if let Self::Gossip { restricted_init, .. } = &mut self {
+            *restricted_init = is_restricted;
+        }
+        self
+    }
+}
+
 impl Default for ReplicationFactor {
     fn default() -> Self {
         Self::Count(u32::try_from(table::REPLICATION_FACTOR.default).unwrap_or(u32::MAX))

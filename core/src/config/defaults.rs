@@ -103,6 +103,14 @@ number!(
     "Interval of the digests that repair what a lost delta left out (A4)."
 );
 number!(
+    RECIPIENTS,
+    "synchronization.recipients",
+    3,
+    1,
+    1_024,
+    "`gossip`: how many members a change, and a digest, is sent to at a time; each passes it on once."
+);
+number!(
     MAX_RESTARTS,
     "restart.max_restarts",
     10,
@@ -187,6 +195,12 @@ pub(crate) const CONFIRM_HANDOVER: Flag = Flag {
     meaning: "Whether `children_migrated` waits for `alter_handover_state` at the target. `hot_swap` only.",
 };
 
+pub(crate) const RESTRICTED_INIT: Flag = Flag {
+    path: "synchronization.restricted_init",
+    default: true,
+    meaning: "`gossip`: whether only the member with the smallest name sends digests at the interval, or each of them.",
+};
+
 /// Largest weight of a node.
 pub(crate) const MAX_WEIGHT: f64 = 1_000.0;
 /// Weight of a node by default.
@@ -239,9 +253,9 @@ pub(crate) const MIGRATION: Family = Family {
 pub(crate) const SYNCHRONIZATION: Family = Family {
     key: "synchronization",
     default: "pub_sub",
-    available: &["pub_sub"],
-    later: &["gossip", "custom"],
-    meaning: "How the registry travels: `pub_sub` sends deltas to every member.",
+    available: &["pub_sub", "gossip"],
+    later: &["custom"],
+    meaning: "How the registry travels: `pub_sub` sends changes to every member, `gossip` to a few who pass them on.",
 };
 pub(crate) const PARTITION_TOLERANCE: Family = Family {
     key: "partition_tolerance",
@@ -427,6 +441,8 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::Number(&CHILD_MIGRATION_TIMEOUT_MS),
     Entry::Family(&SYNCHRONIZATION),
     Entry::Number(&SYNC_INTERVAL_MS),
+    Entry::Number(&RECIPIENTS),
+    Entry::Flag(&RESTRICTED_INIT),
     Entry::Family(&PARTITION_TOLERANCE),
     Entry::Family(&DISTRIBUTION),
     Entry::Number(&MAX_RESTARTS),

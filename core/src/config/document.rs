@@ -89,6 +89,12 @@ fn synchronization(synchronization: &Synchronization) -> Value {
         Synchronization::PubSub { sync_interval } => {
             json!({"type": "pub_sub", "sync_interval_ms": ms(*sync_interval)})
         }
+        Synchronization::Gossip { sync_interval, recipients, restricted_init } => json!({
+            "type": "gossip",
+            "sync_interval_ms": ms(*sync_interval),
+            "recipients": recipients,
+            "restricted_init": restricted_init,
+        }),
     }
 }
 

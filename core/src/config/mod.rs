@@ -250,6 +250,25 @@ pub enum Synchronization {
         /// Interval of the digests.
         sync_interval: Duration,
     },
+    /// Changes to a few random members, who pass on what is new to them; digests likewise.
+    Gossip {
+        /// Interval of the digests.
+        sync_interval: Duration,
+        /// How many members are told at a time.
+        recipients: u32,
+        /// Whether only the member with the smallest name begins the exchange of digests.
+        restricted_init: bool,
+    },
+}
+
+impl Synchronization {
+    /// Interval of the digests.
+    #[must_use]
+    pub const fn sync_interval(&self) -> Duration {
+        match self {
+            Self::PubSub { sync_interval } | Self::Gossip { sync_interval, .. } => *sync_interval,
+        }
+    }
 }
 
 /// What happens without quorum.

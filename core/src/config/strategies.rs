@@ -85,12 +85,22 @@ pub(super) fn synchronization(root: &mut Section<'_>, problems: &mut Problems) -
     let Some(mut section) = root.section(table::SYNCHRONIZATION.key, problems) else {
         return default;
     };
-    if section.strategy_type(&table::SYNCHRONIZATION, problems).is_none() {
+    let Some(name) = section.strategy_type(&table::SYNCHRONIZATION, problems) else {
         return default;
-    }
+    };
     let sync_interval = section.duration(&table::SYNC_INTERVAL_MS, problems);
+    let synchronization = if name == "gossip" {
+        Synchronization::Gossip {
+            sync_interval,
+            // The table's range fits.
+            recipients: u32::try_from(section.number(&table::RECIPIENTS, problems)).unwrap_or(u32::MAX),
+            restricted_init: section.flag(&table::RESTRICTED_INIT, problems),
+        }
+    } else {
+        Synchronization::PubSub { sync_interval }
+    };
     section.finish(problems);
-    Synchronization::PubSub { sync_interval }
+    synchronization
 }
 
 pub(super) fn migration(root: &mut Section<'_>, problems: &mut Problems) -> Migration {

@@ -28,7 +28,7 @@ fn document_with(path: &str, value: Value) -> Value {
     if path.starts_with("migration.") {
         document["migration"] = json!({"type": "hot_swap"});
     } else if path.starts_with("synchronization.") {
-        document["synchronization"] = json!({"type": "pub_sub"});
+        document["synchronization"] = json!({"type": "gossip"});
     }
     let pointer = format!("/{}", path.replace('.', "/"));
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a slash");
@@ -95,6 +95,10 @@ fn defaults_of_the_contract_then_equal_to_new() {
     assert_eq!(replicated.redundancy, Redundancy::replication());
     let read = HubConfig::from_json(&json!({"hub_id": "orders", "redundancy": {"type": "replication"}}));
     assert_eq!(read.expect("valid"), replicated);
+    let gossip = json!({"hub_id": "orders", "synchronization": {
+        "type": "gossip", "sync_interval_ms": 15000, "recipients": 3, "restricted_init": true,
+    }});
+    assert_eq!(HubConfig::from_json(&gossip).expect("valid").synchronization, Synchronization::gossip());
     let hot = HubConfig::from_json(&json!({"hub_id": "orders", "migration": {"type": "hot_swap"}}));
     assert_eq!(
         hot.expect("valid").migration,

@@ -35,8 +35,10 @@ impl HubConfig {
             check_number(&table::REPLICATION_FACTOR, u64::from(count), problems);
         }
         check_migration(&self.migration, problems);
-        let Synchronization::PubSub { sync_interval } = self.synchronization;
-        check_duration(&table::SYNC_INTERVAL_MS, sync_interval, problems);
+        check_duration(&table::SYNC_INTERVAL_MS, self.synchronization.sync_interval(), problems);
+        if let Synchronization::Gossip { recipients, .. } = self.synchronization {
+            check_number(&table::RECIPIENTS, u64::from(recipients), problems);
+        }
         check_restart(self, problems);
         for (option, value) in [
             (&table::HUBS_DISCOVER_INTERVAL_MS, self.hubs_discover_interval),

@@ -72,7 +72,11 @@ impl Engine {
     fn message(&mut self, from: &NodeRef, message: Message) {
         match message {
             Message::Status(_) => {}
-            Message::Delta { from: after, to, entries } => self.delta_received(from, after, to, entries),
+            Message::Delta { from: after, to, entries } => self.delta_received(from, from, after, to, entries),
+            Message::Passed { author, from: after, entries } => self.passed_received(from, &author, after, entries),
+            Message::Digest { starter, round, logs, wanted_hash } => {
+                self.digest_received(from, &starter, round, &logs, wanted_hash);
+            }
             Message::DeltaAck(seq) => self.ack_received(from, seq),
             Message::PullLog(seq) => self.pull_received(from, seq),
             Message::Snapshot { seq, piece, pieces, entries } => {

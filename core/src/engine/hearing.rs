@@ -70,6 +70,7 @@ impl Engine {
 
     pub(super) fn ask_seq_received(&mut self, from: &NodeRef, id: u64) {
         let seq = self.log.seq;
+        self.serve(from);
         self.send_ctl(from, &Message::Seq(id, seq));
     }
 

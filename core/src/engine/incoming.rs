@@ -374,6 +374,7 @@ impl Engine {
     /// H10.
     fn confirm_active(&mut self, to: &NodeRef, child: Slot, token: Token) {
         let seq = self.log.seq;
+        self.serve(to);
         self.send_ctl(to, &Message::Activated { child: self.id(child), token, seq });
     }
 

@@ -7,13 +7,22 @@ use serde_json::json;
 use super::children::{Record, Slot};
 use super::log::{MAX_PIECES, PULL_AFTER};
 use super::membership::PartialSnapshot;
+use super::registry::Holder;
 use super::{Engine, TimerKey};
 use crate::ids::{ChildId, NodeRef};
 use crate::observe::HookName;
 use crate::wire::{InstanceRow, LogEntry, Message};
 
 impl Engine {
-    pub(super) fn delta_received(&mut self, from: &NodeRef, after: u64, to: u64, entries: Vec<LogEntry>) {
+    /// Entries of a member's log, sent by itself or by `via`.
+    pub(super) fn delta_received(
+        &mut self,
+        from: &NodeRef,
+        via: &NodeRef,
+        after: u64,
+        to: u64,
+        entries: Vec<LogEntry>,
+    ) {
         let Some(peer) = self.membership.peers.get_mut(from) else {
             return;
         };
@@ -25,6 +34,7 @@ impl Engine {
             self.timers.arm_earlier(TimerKey::Pull(from.clone()), self.now + PULL_AFTER / 4);
             return;
         }
+        self.pass_on(from, via, after, to, &entries);
         for entry in entries {
             self.apply_entry(from, entry);
         }
@@ -55,15 +65,18 @@ impl Engine {
             }
             LogEntry::Gone(child, given) => {
                 let child = self.children.intern(&child);
+                let is_news = self.children[child].entry.holders.iter().any(|holder| holder.node == *from);
                 match given {
                     Some((to, seq)) => self.row_given(child, from, to, seq),
                     None => self.row_gone(child, from),
                 }
-                self.fire_of(
-                    HookName::RegistryPidRemoved,
-                    child,
-                    |id| json!({"child_id": id, "instances": [{"node": from.name}]}),
-                );
+                if is_news {
+                    self.fire_of(
+                        HookName::RegistryPidRemoved,
+                        child,
+                        |id| json!({"child_id": id, "instances": [{"node": from.name}]}),
+                    );
+                }
                 self.row_changed(child);
             }
         }
@@ -72,6 +85,11 @@ impl Engine {
     fn learn_row(&mut self, child: Slot, from: &NodeRef, row: InstanceRow) {
         self.note_epoch(row.token.epoch);
         let entry = &mut self.children[child].entry;
+        let is_told = |holder: &Holder| holder.node == *from && holder.is_told(&row);
+        if entry.holders.iter().any(is_told) {
+            // Passed on by several, or asked for twice.
+            return;
+        }
         let was_quarantined =
             entry.holders.iter().any(|holder| holder.node == *from && holder.row.stage.is_quarantined());
         let before = entry.write_row(from, &row).filter(|before| before.token != row.token && before.stage.is_listed());

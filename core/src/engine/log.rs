@@ -68,6 +68,8 @@ pub(super) struct OwnLog {
     floor: u64,
     /// Up to this entry the log was sent to somebody.
     told: u64,
+    /// Who is told of it at present, where not everybody is.
+    pub(super) recipients: Vec<NodeRef>,
     /// Rows of others that were given to a node whose log is not that far yet: node → (entry, child, giver).
     awaited: BTreeMap<NodeRef, BTreeSet<(u64, Slot, NodeRef)>>,
 }
@@ -245,22 +247,27 @@ impl Engine {
         self.wake_messages(child);
     }
 
-    /// Sends each member what it has not been sent of our log.
+    /// Sends members what they have not been sent of our log: all of them, or those that the strategy chooses.
     pub(super) fn send_log(&mut self) {
         let seq = self.log.seq;
-        let behind: Vec<(NodeRef, u64)> = self
-            .membership
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.is_member() && peer.sent_seq < seq)
-            .map(|(node, peer)| (node.clone(), peer.sent_seq))
-            .collect();
+        let mut behind: Vec<(NodeRef, u64)> = Vec::new();
+        for (node, peer) in self.membership.peers.iter_mut().filter(|(_, peer)| peer.is_member()) {
+            if peer.sent_seq < seq {
+                behind.push((node.clone(), peer.sent_seq));
+            } else {
+                peer.is_served = true;
+            }
+        }
+        if !behind.is_empty() {
+            self.keep_recipients(&mut behind);
+        }
         self.log.tidy(&self.children);
         // Encoded once for all who are equally far.
         let mut suffix: Option<(u64, Vec<Vec<u8>>)> = None;
         for (node, from) in behind {
             if let Some(peer) = self.membership.peers.get_mut(&node) {
                 peer.sent_seq = seq;
+                peer.is_served = true;
             }
             if from < self.log.floor {
                 self.send_snapshot(&node);
@@ -333,6 +340,7 @@ impl Engine {
     pub(super) fn pull_received(&mut self, from: &NodeRef, seq: u64) {
         if let Some(peer) = self.membership.peers.get_mut(from) {
             peer.sent_seq = seq.min(self.log.seq);
+            peer.is_served = false;
         }
     }
 
@@ -354,6 +362,8 @@ impl Engine {
             return;
         }
         peer.acked_seq = seq;
+        // Another may have passed it on.
+        peer.sent_seq = peer.sent_seq.max(seq);
         self.compact_log();
         self.log_acked();
     }

@@ -43,6 +43,10 @@ pub(super) struct Peer {
     pub(super) acked_seq: u64,
     /// How far our log was sent to it.
     pub(super) sent_seq: u64,
+    /// It has, or was sent, what it asked of our log. Before, it is sent it whomever the strategy chooses.
+    pub(super) is_served: bool,
+    /// The latest round of its digest that was seen here.
+    pub(super) digest_round: u64,
     /// We compared our wanted children with its since it became a member.
     pub(super) is_wanted_synced: bool,
     /// Such a comparison was begun by either end.

@@ -34,6 +34,7 @@ mod requests;
 mod routing;
 mod setup;
 mod silent;
+mod spread;
 mod starts;
 mod stops;
 mod supervisor;
@@ -44,6 +45,7 @@ mod views;
 use std::collections::{BTreeMap, VecDeque};
 
 use indexmap::IndexMap;
+use rand_chacha::ChaCha8Rng;
 
 pub use io::{
     Command, Effect, HubStatus, IfExists, Input, Lane, MessageCommand, OnFailure, Outcome, PlanChange, Recipient,
@@ -80,6 +82,8 @@ pub struct Engine {
     /// The highest term seen (R4).
     term: u64,
     numbers: Numbers,
+    /// Chooses who is told first; nothing else is left to chance.
+    random: ChaCha8Rng,
     effects: Vec<Effect>,
     counters: Counters,
 
@@ -124,6 +128,8 @@ struct Numbers {
     internal_request: u64,
     /// The youngest request of the users.
     api_request: u64,
+    /// Counts the digests that this node sent around.
+    digest: u64,
     /// Counts the frames to all peers: it must not start again when a peer comes back.
     frame: u64,
 }
@@ -250,6 +256,8 @@ impl Engine {
                 TimerKey::MessageEnd(id) => self.message_end(id),
                 TimerKey::MessageRoute(id) => self.route_message(id),
                 TimerKey::Pull(node) => self.pull_log(&node),
+                // The turn's end chooses others.
+                TimerKey::Spread => {}
                 TimerKey::DeadlockRecovery => self.recover_from_deadlock(),
                 TimerKey::DrainEnd => self.drain_end(),
                 TimerKey::ShutdownEnd => self.shutdown_end(),

@@ -31,6 +31,11 @@ pub(super) struct Holder {
 }
 
 impl Holder {
+    /// Whether this is what its node says now.
+    pub(super) fn is_told(&self, row: &InstanceRow) -> bool {
+        !self.is_departed && self.gone_after.is_none() && self.row == *row
+    }
+
     /// Whether the instance was given to this node, at this entry of its log if one is named.
     pub(super) fn is_given(&self, to: &NodeRef, seq: Option<u64>) -> bool {
         let given = self.gone_after.as_deref().filter(|(node, _)| node == to);

@@ -110,12 +110,14 @@ impl Engine {
                 if to == self.me {
                     self.started_received(&to, request, answers);
                 } else {
+                    self.serve(&to);
                     self.send_ctl(&to, &Message::Started(request, answers));
                 }
             } else if let Some(Asker { node: to, request, answers }) = self.arbiter.stopped.take(ANSWERS) {
                 if to == self.me {
                     self.stopped_received(&to, request, answers);
                 } else {
+                    self.serve(&to);
                     self.send_ctl(&to, &Message::Stopped(request, answers));
                 }
             } else {

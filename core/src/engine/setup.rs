@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Engine, Numbers};
@@ -112,6 +114,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         term: wall_ms / 1000,
         // Two starts of one node never use the same transfer number: the seed differs.
         numbers: Numbers { transfer: (seed & 0x7fff_ffff) << 24, ..Numbers::default() },
+        random: ChaCha8Rng::seed_from_u64(seed),
         effects: Vec::new(),
         counters: super::Counters::default(),
         membership: super::Membership::default(),

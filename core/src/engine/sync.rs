@@ -61,11 +61,24 @@ impl Engine {
         self.row_changed(child);
     }
 
-    /// The slow comparison: every member gets our digests, and those whose wanted hash differs our buckets; old
+    /// The slow comparison: the members get our digests, and those whose wanted hash differs our buckets; old
     /// tombstones go.
     pub(super) fn compare_wanted(&mut self) {
         let interval = self.strategies.synchronization.sync_interval();
         self.timers.arm(TimerKey::Sync, self.now + interval);
+        let others: Vec<NodeRef> = self.membership.others(&self.me).cloned().collect();
+        if self.strategies.synchronization.begins_comparison(&self.me, &others) {
+            if self.strategies.synchronization.is_passed_on() {
+                self.begin_digest();
+            } else {
+                self.compare_with_all();
+            }
+        }
+        self.compact_log();
+        self.forget_old_tombstones();
+    }
+
+    fn compare_with_all(&mut self) {
         self.send_status_to_all();
         let hash = self.registry.wanted_hash();
         let different: Vec<NodeRef> = self
@@ -78,8 +91,6 @@ impl Engine {
         for node in different {
             self.send_buckets(&node);
         }
-        self.compact_log();
-        self.forget_old_tombstones();
     }
 
     pub(super) fn send_buckets(&mut self, to: &NodeRef) {

@@ -42,6 +42,8 @@ pub(super) enum TimerKey {
     MessageRoute(u64),
     /// A gap in a member's log is asked for again.
     Pull(NodeRef),
+    /// Others are told of our log that still lack something.
+    Spread,
     /// Open moves are aborted and the lock is released (R16).
     DeadlockRecovery,
     /// A drain's end.

@@ -20,7 +20,7 @@ pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
 pub use partition_tolerance::{Divergence, PartitionTolerance, PartitionView, Verdict};
 pub use redundancy::{Actives, Redundancy, Replication, Singularity};
 pub use rendezvous::ConsistentHashing;
-pub use synchronization::{PubSub, Recipients, Synchronization};
+pub use synchronization::{Gossip, PubSub, Recipients, Synchronization};
 
 use crate::config::{self, HubConfig};
 use crate::error::Error;
@@ -73,6 +73,9 @@ impl Strategies {
             },
             synchronization: match config.synchronization {
                 config::Synchronization::PubSub { sync_interval } => Arc::new(PubSub { sync_interval }),
+                config::Synchronization::Gossip { sync_interval, recipients, restricted_init } => {
+                    Arc::new(Gossip { sync_interval, recipients, restricted_init })
+                }
             },
             partition_tolerance: match config.partition_tolerance {
                 config::PartitionTolerance::Divergence => Arc::new(Divergence),

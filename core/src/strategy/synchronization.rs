@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 use crate::ids::NodeRef;
 
@@ -28,8 +28,14 @@ pub trait Synchronization: Send + Sync + fmt::Debug {
     /// them with `random` only.
     fn recipients(&self, members: &[NodeRef], random: &mut dyn Rng) -> Recipients;
 
-    /// Whether a member passes on what was new to it. Needed where [`Self::recipients`] leaves anybody out.
+    /// Whether a member passes on what was new to it, changes and digests, to [`Self::recipients`] of its own.
     fn is_passed_on(&self) -> bool;
+
+    /// Whether this node begins a comparison of the digests when [`Self::sync_interval`] is over. `members` are the
+    /// other members of the hub, in the order of their names.
+    fn begins_comparison(&self, _node: &NodeRef, _members: &[NodeRef]) -> bool {
+        true
+    }
 
     /// How often digests are exchanged.
     fn sync_interval(&self) -> Duration;
@@ -53,6 +59,49 @@ impl Synchronization for PubSub {
 
     fn is_passed_on(&self) -> bool {
         false
+    }
+
+    fn sync_interval(&self) -> Duration {
+        self.sync_interval
+    }
+}
+
+/// Each change goes to a few random members, who pass on what is new to them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gossip {
+    /// How often digests are exchanged.
+    pub sync_interval: Duration,
+    /// How many members are told at a time.
+    pub recipients: u32,
+    /// Whether only the member with the smallest name begins the exchange of digests, or each of them its own.
+    pub restricted_init: bool,
+}
+
+impl Synchronization for Gossip {
+    fn name(&self) -> &'static str {
+        "gossip"
+    }
+
+    fn recipients(&self, members: &[NodeRef], random: &mut dyn Rng) -> Recipients {
+        let count = usize::try_from(self.recipients).unwrap_or(usize::MAX);
+        if count >= members.len() {
+            return Recipients::All;
+        }
+        let mut positions: Vec<usize> = (0..members.len()).collect();
+        for at in 0..count {
+            let other = random.random_range(at..positions.len());
+            positions.swap(at, other);
+        }
+        positions.truncate(count);
+        Recipients::Some(positions)
+    }
+
+    fn is_passed_on(&self) -> bool {
+        true
+    }
+
+    fn begins_comparison(&self, node: &NodeRef, members: &[NodeRef]) -> bool {
+        !self.restricted_init || members.iter().all(|member| node < member)
     }
 
     fn sync_interval(&self) -> Duration {

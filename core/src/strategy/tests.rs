@@ -108,6 +108,34 @@ fn pub_sub_then_every_member_is_told_and_nobody_passes_on() {
 }
 
 #[test]
+fn gossip_then_so_many_distinct_members_are_told_and_chance_reaches_all() {
+    let members = ["b", "c", "d", "e", "f"].map(node);
+    let gossip = Gossip { sync_interval: INTERVAL, recipients: 2, restricted_init: true };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut reached = BTreeSet::new();
+    for _ in 0..100 {
+        let Recipients::Some(chosen) = gossip.recipients(&members, &mut random) else {
+            panic!("five are more than two");
+        };
+        let distinct: BTreeSet<usize> = chosen.iter().copied().collect();
+        assert_eq!((chosen.len(), distinct.len()), (2, 2));
+        reached.extend(distinct);
+    }
+    assert_eq!(reached, (0..5).collect());
+    assert_eq!(gossip.recipients(&members[..2], &mut random), Recipients::All);
+    assert!(gossip.is_passed_on());
+}
+
+#[test]
+fn restricted_init_then_the_smallest_name_alone_begins_a_comparison() {
+    let restricted = Gossip { sync_interval: INTERVAL, recipients: 2, restricted_init: true };
+    let (a, b, c) = (node("a"), node("b"), node("c"));
+    assert!(restricted.begins_comparison(&a, &[b.clone(), c.clone()]));
+    assert!(!restricted.begins_comparison(&b, &[a.clone(), c.clone()]));
+    assert!(Gossip { restricted_init: false, ..restricted }.begins_comparison(&b, &[a, c]));
+}
+
+#[test]
 fn divergence_then_both_sides_of_a_split_run() {
     let divergence = strategies(cold(false), INTERVAL).partition_tolerance;
     let (a, others) = (node("a"), [node("b"), node("c")]);

@@ -200,6 +200,17 @@ pub(crate) enum LogEntry {
     Gave(ChildId, (NodeRef, u64), InstanceRow),
 }
 
+/// How far a log is known.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct LogSeen {
+    /// Whose log.
+    pub(crate) node: NodeRef,
+    /// When the hub that writes it started, in Unix milliseconds: each hub begins a log.
+    pub(crate) started_ms: u64,
+    /// Its last known entry.
+    pub(crate) seq: u64,
+}
+
 /// A message to a child that travels with a commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct HeldMessage {
@@ -461,5 +472,25 @@ pub(crate) enum Message {
         kind: ErrorKind,
         /// For a person.
         message: String,
+    },
+    /// Entries `from + 1 ..=` of another member's log, passed on.
+    Passed {
+        /// Whose log, and its last entry here.
+        author: LogSeen,
+        /// The entry before the first.
+        from: u64,
+        /// The entries.
+        entries: Vec<LogEntry>,
+    },
+    /// What somebody has, and passed on what those before it had: who lacks something asks for it.
+    Digest {
+        /// Who sent it around.
+        starter: NodeRef,
+        /// Counts its digests; each member passes one on once.
+        round: u64,
+        /// How far the logs are known.
+        logs: Vec<LogSeen>,
+        /// The sender's hash over the wanted children.
+        wanted_hash: u64,
     },
 }

@@ -7,7 +7,7 @@ mod message;
 pub use describe::describe;
 pub(crate) use frame::{Header, Inbox, Outbox, encode, open};
 pub(crate) use message::{
-    HeldMessage, InstanceRow, LogEntry, MemberInfo, Message, RequestKey, Silent, Stage, StartAnswer, Status,
+    HeldMessage, InstanceRow, LogEntry, LogSeen, MemberInfo, Message, RequestKey, Silent, Stage, StartAnswer, Status,
     StopAnswer, Version, Wanted,
 };
 

@@ -157,6 +157,8 @@ impl Swarm {
     pub(crate) fn draw_strategies(&mut self, draw: &mut Draw) {
         for hub in &mut self.hubs {
             hub.redundancy = redundancy(draw);
+            let interval = hub.synchronization.sync_interval();
+            hub.synchronization = synchronization(draw).with_sync_interval(interval);
         }
         if draw.chance(30) {
             self.zones = usize::try_from(draw.between(2, 3)).unwrap_or(2);
@@ -179,10 +181,7 @@ impl Swarm {
     /// How long a cluster without faults may take to settle.
     pub(crate) fn settle_us(&self) -> u64 {
         let slowest = self.hubs.iter().map(|hub| {
-            let sync = match &hub.synchronization {
-                Synchronization::PubSub { sync_interval } => *sync_interval,
-            };
-            sync * 4
+            hub.synchronization.sync_interval() * 4
                 + hub.migration_base_timeout * 3
                 + hub.profile.worst_detection() * 6
                 + hub.restart.backoff.1
@@ -191,6 +190,14 @@ impl Swarm {
         // A handler may take 60 s before it counts as a crash (semantics.md R5), on top of everything else.
         slowest.map(micros).max().unwrap_or(0) + 90_000_000
     }
+}
+
+fn synchronization(draw: &mut Draw) -> Synchronization {
+    if draw.chance(50) {
+        return Synchronization::default();
+    }
+    let recipients = u32::try_from(draw.between(1, 4)).unwrap_or(1);
+    Synchronization::gossip().with_recipients(recipients).with_restricted_init(draw.chance(50))
 }
 
 fn redundancy(draw: &mut Draw) -> Redundancy {

@@ -1,0 +1,243 @@
+//! Engines without threads or sockets, whose children do nothing: frames go where and when a test says.
+#![allow(clippy::unwrap_used, dead_code, reason = "for tests, each of which uses a part; a panic is how one fails")]
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use process_hub::config::HubConfig;
+use process_hub::engine::{Command, Effect, Engine, EngineSetup, Input, Outcome, StartOptions};
+use process_hub::error::Error;
+use process_hub::host::call::{HostAnswer, HostCall, HostRequest, KindInfo};
+use process_hub::ids::{ChildId, Incarnation, KindName, NodeName, NodeRef, RequestId};
+use process_hub::observe::HookName;
+use process_hub::spec::{ChildSpec, Row, StartResult, StopResult};
+use process_hub::swim::Evidence;
+use process_hub::time::Timestamp;
+use process_hub::wire::describe;
+use serde_json::Value;
+
+/// When the first node's hub starts, in Unix milliseconds.
+pub(crate) const WALL_MS: u64 = 1_700_000_000_000;
+
+/// A frame on its way: from, to, and its bytes.
+type Frame = (NodeRef, NodeRef, Bytes);
+
+/// Engines, and the frames between them.
+pub(crate) struct Bench {
+    pub(crate) now: Timestamp,
+    config: HubConfig,
+    pub(crate) engines: BTreeMap<NodeRef, Engine>,
+    frames: VecDeque<Frame>,
+    /// Messages of these names are lost, with the frames they are in.
+    pub(crate) lost: BTreeSet<&'static str>,
+    /// Every message that was sent: from, to, and its text.
+    pub(crate) told: Vec<(NodeRef, NodeRef, String)>,
+    pub(crate) rows: BTreeMap<NodeRef, BTreeMap<ChildId, Arc<Row>>>,
+    pub(crate) hooks: Vec<(NodeRef, HookName, Value)>,
+    replies: BTreeMap<u64, Result<Outcome, Error>>,
+    joined: u64,
+    request: u64,
+}
+
+/// What a node that joins is.
+#[derive(Clone, Default)]
+pub(crate) struct Joiner {
+    pub(crate) labels: BTreeMap<String, String>,
+    /// How far its clock is behind.
+    pub(crate) behind_ms: u64,
+}
+
+impl Bench {
+    pub(crate) fn new(config: HubConfig) -> Self {
+        Self {
+            now: Timestamp::default(),
+            config,
+            engines: BTreeMap::new(),
+            frames: VecDeque::new(),
+            lost: BTreeSet::new(),
+            told: Vec::new(),
+            rows: BTreeMap::new(),
+            hooks: Vec::new(),
+            replies: BTreeMap::new(),
+            joined: 0,
+            request: 0,
+        }
+    }
+
+    /// A hub of these nodes, at rest.
+    pub(crate) fn of(config: HubConfig, names: &[&str]) -> (Self, Vec<NodeRef>) {
+        let mut bench = Self::new(config);
+        let nodes = names.iter().map(|name| bench.join(name)).collect();
+        bench.told.clear();
+        (bench, nodes)
+    }
+
+    /// A node of this name joins those that are there.
+    pub(crate) fn join(&mut self, name: &str) -> NodeRef {
+        self.join_as(name, Joiner::default())
+    }
+
+    pub(crate) fn join_as(&mut self, name: &str, joiner: Joiner) -> NodeRef {
+        self.joined += 1;
+        let me = NodeRef { name: NodeName::new(name).unwrap(), incarnation: Incarnation(self.joined) };
+        let kind = KindInfo { name: KindName::new("cart").unwrap(), has_state: true, has_run: false };
+        let setup = EngineSetup {
+            config: self.config.clone(),
+            labels: joiner.labels,
+            weight: 1.0,
+            node: me.clone(),
+            kinds: vec![kind],
+            wall_ms: WALL_MS + self.now.0 / 1000 + self.joined - joiner.behind_ms,
+            seed: self.joined,
+        };
+        self.engines.insert(me.clone(), Engine::new(self.now, setup));
+        self.request += 1;
+        let every_hook = Command::SubscribeHooks(u64::MAX & !HookName::ChildDataAlter.bit());
+        self.give(&me, Input::Command(RequestId(self.request), every_hook));
+        for other in self.engines.keys().cloned().collect::<Vec<_>>() {
+            if other != me {
+                self.give(&me, Input::NodeUp(other.clone()));
+                self.give(&other, Input::NodeUp(me.clone()));
+            }
+        }
+        self.pass(Duration::from_secs(2));
+        me
+    }
+
+    /// The process of a node ends without a word.
+    pub(crate) fn kill(&mut self, node: &NodeRef) {
+        self.engines.remove(node);
+        self.rows.remove(node);
+        for other in self.engines.keys().cloned().collect::<Vec<_>>() {
+            self.give(&other, Input::NodeDown(node.clone(), Evidence::Refused));
+        }
+    }
+
+    /// Gives an engine an input, and its host's answers.
+    pub(crate) fn give(&mut self, to: &NodeRef, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let Some(engine) = self.engines.get_mut(to) else {
+                return;
+            };
+            let mut effects = Vec::new();
+            engine.handle(self.now, input, &mut effects);
+            engine.flush(self.now, &mut effects);
+            for effect in effects {
+                #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is for drivers")]
+                match effect {
+                    Effect::Send { to: target, frame, .. } => self.sent(to, target, frame),
+                    Effect::Host(call) => inputs.push_back(Input::HostDone(call.number, answer(&call))),
+                    Effect::Reply(request, result) => {
+                        self.replies.insert(request.0, result);
+                    }
+                    Effect::Publish(child, row) => {
+                        let rows = self.rows.entry(to.clone()).or_default();
+                        match row {
+                            Some(row) => rows.insert(child, row),
+                            None => rows.remove(&child),
+                        };
+                    }
+                    Effect::Hook(event) => self.hooks.push((to.clone(), event.name, event.payload.clone())),
+                    Effect::Failed(why) => panic!("{why}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn sent(&mut self, from: &NodeRef, to: NodeRef, frame: Bytes) {
+        let messages = describe(&frame);
+        let is_lost = messages.iter().any(|told| self.lost.iter().any(|name| told.starts_with(name)));
+        self.told.extend(messages.into_iter().map(|told| (from.clone(), to.clone(), told)));
+        if !is_lost {
+            self.frames.push_back((from.clone(), to, frame));
+        }
+    }
+
+    /// Who was sent such a message by this node.
+    pub(crate) fn told_by(&self, from: &NodeRef, message: &str) -> BTreeSet<NodeRef> {
+        let is_it = |told: &&(NodeRef, NodeRef, String)| told.0 == *from && told.2.starts_with(message);
+        self.told.iter().filter(is_it).map(|(_, to, _)| to.clone()).collect()
+    }
+
+    fn deliver(&mut self) {
+        while let Some((from, to, frame)) = self.frames.pop_front() {
+            self.give(&to, Input::Frame(from, frame));
+        }
+    }
+
+    /// Lets this much time pass, a millisecond at a time.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.deliver();
+        for _ in 0..time.as_millis() {
+            self.now += Duration::from_millis(1);
+            for node in self.engines.keys().cloned().collect::<Vec<_>>() {
+                if self.engines[&node].next_deadline() <= self.now {
+                    self.give(&node, Input::Tick);
+                }
+            }
+            self.deliver();
+        }
+    }
+
+    /// Asks a node for something, and returns the request's number.
+    pub(crate) fn ask(&mut self, at: &NodeRef, command: Command) -> u64 {
+        self.request += 1;
+        self.give(at, Input::Command(RequestId(self.request), command));
+        self.request
+    }
+
+    /// The answer to a request, if there is one yet.
+    pub(crate) fn answer(&self, request: u64) -> Option<&Result<Outcome, Error>> {
+        self.replies.get(&request)
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        at: &NodeRef,
+        specs: Vec<ChildSpec>,
+        options: StartOptions,
+    ) -> Result<StartResult, Error> {
+        let request = self.ask(at, Command::Start(specs.into_iter().map(Arc::new).collect(), options));
+        self.pass(Duration::from_secs(6));
+        match self.replies.remove(&request).expect("an answer within the timeout")? {
+            Outcome::Started(result) => Ok(result),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn stop(&mut self, at: &NodeRef, ids: &[&str]) -> StopResult {
+        let ids = ids.iter().map(|id| ChildId::new(*id).unwrap()).collect();
+        let request = self.ask(at, Command::Stop(ids, Duration::from_secs(5)));
+        self.pass(Duration::from_secs(6));
+        match self.replies.remove(&request).expect("an answer within the timeout").unwrap() {
+            Outcome::Stopped(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The nodes that run a child, as this node knows.
+    pub(crate) fn nodes_of(&self, at: &NodeRef, id: &str) -> Vec<String> {
+        let row = self.rows.get(at).and_then(|rows| rows.get(id));
+        let instances = row.map(|row| row.instances.clone()).unwrap_or_default();
+        let mut nodes: Vec<String> = instances.iter().map(|one| one.node.to_string()).collect();
+        nodes.sort();
+        nodes
+    }
+}
+
+fn answer(call: &HostCall) -> HostAnswer {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "only a state is asked for")]
+    match &call.request {
+        HostRequest::PrepareState => HostAnswer::Done(Some(process_hub::payload::Payload::json("1"))),
+        _ => HostAnswer::Done(None),
+    }
+}
+
+/// A spec of the kind that every node of the bench offers.
+pub(crate) fn spec(id: &str) -> ChildSpec {
+    ChildSpec::new(id, "cart").unwrap()
+}
