@@ -100,6 +100,16 @@ export function consistentHashing(): Strategy {
   return strategy('consistent_hashing');
 }
 
+/** Children go to the nodes that the `childMapping` of each start names. */
+export function guided(
+  options: {
+    /** Where a child goes while a node it is mapped to cannot run it: nowhere, or where hashing says. */
+    fallback?: 'wait' | 'consistent_hashing';
+  } = {},
+): Strategy {
+  return strategy('guided', options);
+}
+
 /** The restart budget of each child; past it the child is quarantined. */
 export interface RestartOptions {
   readonly maxRestarts?: number;

@@ -33,7 +33,7 @@ import type { AbortSignalLike, TimeoutOptions, WaitOptions } from './waiting.js'
 const CALL_MS = 5_000;
 const STOP_CHILDREN_MS = 10_000;
 const DRAIN_MS = 60_000;
-const START_OPTIONS = ['timeoutMs', 'checkExisting', 'ifExists', 'onFailure', 'metadata', 'signal'] as const;
+const START_OPTIONS = ['timeoutMs', 'checkExisting', 'ifExists', 'onFailure', 'metadata', 'childMapping', 'signal'] as const;
 
 /** Options of `startChild`. */
 export interface StartChildOptions extends TimeoutOptions {
@@ -49,6 +49,8 @@ export interface StartChildrenOptions extends StartChildOptions {
   readonly onFailure?: 'continue' | 'rollback';
   /** Keys for the metadata of specs that leave them out. */
   readonly metadata?: Readonly<Record<string, unknown>>;
+  /** Under `guided`: the nodes of each child, the owner first. */
+  readonly childMapping?: Readonly<Record<string, readonly string[]>>;
 }
 
 /** Options of `call`. */

@@ -17,6 +17,7 @@ export {
   consistentHashing,
   divergence,
   gossip,
+  guided,
   hotSwap,
   pubSub,
   replication,

@@ -20,6 +20,8 @@ export interface ChildSpec {
   readonly require?: Readonly<Record<string, string>>;
   /** Longest time of `stop`. */
   readonly shutdownMs?: number;
+  /** Under `guided`: the nodes that run it, the owner first. The option `childMapping` of `startChildren` fills it. */
+  readonly mapping?: readonly string[];
 }
 
 /** The spec as the document every language reads. What is no object stays, for the core to refuse. */
@@ -39,7 +41,7 @@ export function specDocument(spec: ChildSpec): unknown {
 
 /** Made once: specs come by the thousand. */
 const NAMES = new Map(
-  ['id', 'kind', 'args', 'metadata', 'restart', 'onError', 'require', 'shutdownMs'].map((name) => [name, toSnake(name)]),
+  ['id', 'kind', 'args', 'metadata', 'restart', 'onError', 'require', 'shutdownMs', 'mapping'].map((name) => [name, toSnake(name)]),
 );
 
 /** A spec as the core writes it. */

@@ -56,6 +56,9 @@ pub struct ChildSpec {
     pub require: BTreeMap<String, String>,
     /// Longest time of the `stop` callback, in milliseconds.
     pub shutdown_ms: u32,
+    /// The nodes that `guided` gives the child to, the owner first; empty under other distributions. The
+    /// `child_mapping` of a start fills it, so that it goes wherever the spec goes.
+    pub mapping: Vec<NodeName>,
 }
 
 impl ChildSpec {
@@ -73,6 +76,7 @@ impl ChildSpec {
             on_error: OnError::default(),
             require: BTreeMap::new(),
             shutdown_ms: DEFAULT_CHILD_SHUTDOWN_MS,
+            mapping: Vec::new(),
         })
     }
 
@@ -84,7 +88,7 @@ impl ChildSpec {
     }
 
     /// Reads the JSON document of a spec: `{"id", "kind", "args", "metadata", "restart", "on_error",
-    /// "require", "shutdown_ms"}`; only `id` and `kind` are required, unknown keys are refused.
+    /// "require", "shutdown_ms", "mapping"}`; only `id` and `kind` are required, unknown keys are refused.
     ///
     /// # Errors
     /// `invalid_argument` naming the key.
@@ -99,7 +103,7 @@ impl ChildSpec {
         let mut spec = Self::new(text("id")?, text("kind")?)?;
         let bad = |key: &str, error: serde_json::Error| refuse(format!("`{key}` of child {}: {error}", spec.id));
         let (mut restart, mut on_error) = (spec.restart, spec.on_error);
-        let (mut require, mut shutdown_ms) = (BTreeMap::new(), spec.shutdown_ms);
+        let (mut require, mut shutdown_ms, mut mapping) = (BTreeMap::new(), spec.shutdown_ms, Vec::new());
         for (key, value) in object {
             match key.as_str() {
                 "id" | "kind" | "args" | "metadata" => {}
@@ -108,6 +112,7 @@ impl ChildSpec {
                 }
                 "on_error" => on_error = OnError::deserialize(value).map_err(|e| bad(key, e))?,
                 "require" => require = BTreeMap::deserialize(value).map_err(|e| bad(key, e))?,
+                "mapping" => mapping = Vec::deserialize(value).map_err(|e| bad(key, e))?,
                 "shutdown_ms" => shutdown_ms = u32::deserialize(value).map_err(|e| bad(key, e))?,
                 other => {
                     return Err(refuse(format!("unknown key `{other}` in the spec of {}", spec.id)));
@@ -126,7 +131,7 @@ impl ChildSpec {
             }
         };
         (spec.restart, spec.on_error) = (restart, on_error);
-        (spec.require, spec.shutdown_ms) = (require, shutdown_ms);
+        (spec.require, spec.shutdown_ms, spec.mapping) = (require, shutdown_ms, mapping);
         Ok(spec)
     }
 
@@ -146,11 +151,15 @@ impl ChildSpec {
             ContentType::Json => serde_json::from_slice(&self.args.data).unwrap_or_default(),
             ContentType::Bytes | ContentType::Other(_) => serde_json::Value::Null,
         };
-        serde_json::json!({
+        let mut document = serde_json::json!({
             "id": self.id, "kind": self.kind, "args": args, "metadata": self.metadata_value(),
             "restart": self.restart, "on_error": self.on_error, "require": self.require,
             "shutdown_ms": self.shutdown_ms,
-        })
+        });
+        if !self.mapping.is_empty() {
+            document["mapping"] = serde_json::json!(self.mapping);
+        }
+        document
     }
 }
 

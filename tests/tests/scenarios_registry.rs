@@ -13,14 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use process_hub::config::{HubConfig, Profile, Synchronization};
-use process_hub::engine::Lane;
+use process_hub::config::{Distribution, Fallback, HubConfig, Profile, Synchronization};
+use process_hub::engine::{ChildMapping, Lane, StartOptions};
+use process_hub::error::ErrorKind;
 use process_hub::hub::{Hub, Node};
-use process_hub::ids::{ChildId, NodeRef};
+use process_hub::ids::{ChildId, NodeName, NodeRef};
 use process_hub::net::tcp::{TcpSetup, TcpTransport};
 use process_hub::net::{Channel, Contact, SendError, Transport, TransportStats};
 use process_hub::observe::HookName;
-use process_hub::strategy::{ConsistentHashing, Distribution, Placements};
+use process_hub::strategy::{ConsistentHashing, Distribution as _, Placements};
 use process_hub_tests::cluster::{
     COUNTER, Cluster, PATIENCE, ask_all, child_id, counter_kind, eventually, eventually_or, message, nodes_of, options,
     owner, reference_nodes, spec,
@@ -151,6 +152,47 @@ fn leaky_cluster(leak: &Arc<Leak>, synchronization: Synchronization) -> Cluster 
     }
     cluster.see_each_other();
     cluster
+}
+
+/// Source: upstream-behaviour.md §9, number 4.
+#[test]
+fn scenario_04_guided_start_without_with_a_wrong_and_with_a_right_mapping() {
+    let guided = Distribution::Guided { fallback: Fallback::Wait };
+    let mut cluster = Cluster::with(move |config| config.with_distribution(guided.clone()));
+    cluster.join_all(&SIX);
+    let ids: Vec<String> = (0..60).map(|n| format!("child:{n}")).collect();
+    let specs = || ids.iter().map(|id| spec(id)).collect::<Vec<_>>();
+    let at = |n: usize| NodeName::new(SIX[n % SIX.len()]).unwrap();
+    let right: ChildMapping = ids.iter().enumerate().map(|(n, id)| (child_id(id), vec![at(n)])).collect();
+    let mut wrong = right.clone();
+    wrong.remove("child:7");
+    let refusal = |child_mapping: Option<ChildMapping>| {
+        let options = StartOptions { child_mapping, ..options() };
+        cluster.hubs[0].start_children(specs(), options).wait().unwrap_err().kind
+    };
+    assert_eq!(refusal(None), ErrorKind::MissingChildMapping);
+    assert_eq!(refusal(Some(wrong)), ErrorKind::ChildMappingMismatch);
+    let no_map = StartOptions::from_json(&serde_json::json!({"child_mapping": ["main"]}));
+    assert_eq!(no_map.unwrap_err().kind, ErrorKind::InvalidChildMapping);
+    assert!(cluster.census.live().is_empty());
+
+    let options = StartOptions { child_mapping: Some(right), ..options() };
+    let result = cluster.hubs[0].start_children(specs(), options).wait().unwrap();
+    assert_eq!(result.errors, []);
+    cluster.settle();
+    cluster.join("peer-6");
+    cluster.settle();
+    for hub in &cluster.hubs {
+        let rows = hub.process_registry();
+        for (n, id) in ids.iter().enumerate() {
+            assert_eq!(nodes_of(&rows[id.as_str()]), [at(n)], "{id} as {} knows", hub.node_name());
+        }
+    }
+    let result = cluster.hub("peer-6").stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
+    assert_eq!((result.stopped.len(), result.errors), (60, vec![]));
+    for hub in &cluster.hubs {
+        eventually("the registry is empty", || hub.process_registry().is_empty());
+    }
 }
 
 #[test]

@@ -126,12 +126,19 @@ class AsyncHub(BaseHub):
         if_exists: Literal["error", "return"] = "error",
         on_failure: Literal["continue", "rollback"] = "continue",
         metadata: Mapping[str, Any] | None = None,
+        child_mapping: Mapping[str, Sequence[str]] | None = None,
     ) -> asyncio.Future[StartResult]:
         """Start children; one that fails refuses none of the others."""
 
         def begin() -> int | NativeStartResult:
             return self._begin_start_children(
-                specs, timeout, check_existing, if_exists, on_failure, metadata
+                specs,
+                timeout,
+                check_existing,
+                if_exists,
+                on_failure,
+                metadata,
+                child_mapping,
             )
 
         return self._future(begin, StartResult)

@@ -441,6 +441,7 @@ class BaseHub:
         if_exists: str,
         on_failure: str,
         metadata: Mapping[str, Any] | None,
+        child_mapping: Mapping[str, Sequence[str]] | None,
     ) -> int | NativeStartResult:
         native = self._started("start_children")
         return native.start_children(
@@ -451,6 +452,7 @@ class BaseHub:
                 "if_exists": if_exists,
                 "on_failure": on_failure,
                 "metadata": None if metadata is None else dict(metadata),
+                "child_mapping": _plain_mapping(child_mapping),
             },
         )
 
@@ -459,6 +461,19 @@ class BaseHub:
     ) -> int:
         native = self._started(operation)
         return native.stop_children(list(child_ids), to_ms(timeout, "timeout"))
+
+
+def _plain_mapping(mapping: object) -> object:
+    """Return a mapping with lists for its values; what is none stays, to be refused."""
+    if not isinstance(mapping, Mapping):
+        return mapping
+    is_plain = (str, bytes)
+    return {
+        child: list(nodes)
+        if isinstance(nodes, Sequence) and not isinstance(nodes, is_plain)
+        else nodes
+        for child, nodes in mapping.items()
+    }
 
 
 def _optional_ms(timeout: Duration | None) -> int | None:

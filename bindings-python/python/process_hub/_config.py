@@ -156,6 +156,19 @@ class ConsistentHashing(_Option):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guided(_Option):
+    """Children go to the nodes that the ``child_mapping`` of each start names.
+
+    `fallback` says where a child goes while a node it is mapped to cannot run it:
+    nowhere, or where `ConsistentHashing` says.
+    """
+
+    _type = "guided"
+
+    fallback: Literal["wait", "consistent_hashing"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Restart:
     """The restart budget of each child; past it the child is quarantined."""
 

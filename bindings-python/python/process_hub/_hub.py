@@ -120,10 +120,17 @@ class Hub(BaseHub):
         if_exists: Literal["error", "return"] = "error",
         on_failure: Literal["continue", "rollback"] = "continue",
         metadata: Mapping[str, Any] | None = None,
+        child_mapping: Mapping[str, Sequence[str]] | None = None,
     ) -> HubFuture[StartResult]:
         """Start children; one that fails refuses none of the others."""
         request = self._begin_start_children(
-            specs, timeout, check_existing, if_exists, on_failure, metadata
+            specs,
+            timeout,
+            check_existing,
+            if_exists,
+            on_failure,
+            metadata,
+            child_mapping,
         )
         return self._future(request, StartResult)
 

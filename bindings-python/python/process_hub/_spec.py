@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,6 +31,9 @@ class ChildSpec:
         Labels a node must have to be given the child.
     shutdown
         Longest time of `Child.stop`.
+    mapping
+        Under ``Guided``: the nodes that run it, the owner first. The option
+        ``child_mapping`` of `Hub.start_children` fills it.
     """
 
     id: str
@@ -43,10 +46,11 @@ class ChildSpec:
     on_error: Literal["continue", "restart"] = field(default="continue", kw_only=True)
     require: Mapping[str, str] | None = field(default=None, kw_only=True)
     shutdown: Duration = field(default=5.0, kw_only=True)
+    mapping: Sequence[str] = field(default=(), kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as the document every language reads."""
-        return {
+        document: dict[str, Any] = {
             "id": self.id,
             "kind": self.kind,
             "args": self.args,
@@ -56,6 +60,9 @@ class ChildSpec:
             "require": dict(self.require or {}),
             "shutdown_ms": config_ms(self.shutdown),
         }
+        if self.mapping:
+            document["mapping"] = list(self.mapping)
+        return document
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> ChildSpec:

@@ -267,9 +267,9 @@ pub(crate) const PARTITION_TOLERANCE: Family = Family {
 pub(crate) const DISTRIBUTION: Family = Family {
     key: "distribution",
     default: "consistent_hashing",
-    available: &["consistent_hashing"],
-    later: &["guided", "load_balanced", "custom"],
-    meaning: "Who runs what: `consistent_hashing` is weighted rendezvous hashing (A10).",
+    available: &["consistent_hashing", "guided"],
+    later: &["load_balanced", "custom"],
+    meaning: "Who runs what: `consistent_hashing` is weighted rendezvous hashing (A10); `guided` goes by the `child_mapping` of each start.",
 };
 
 const ID_RANGE: &str = "1 to 255 bytes";
@@ -305,6 +305,14 @@ described!(
     "none",
     "`none`, `active`, `passive`, `all`",
     "`replication`: which roles `redundancy_signal` tells an instance, at its start and when they change (R9)."
+);
+described!(
+    FALLBACK,
+    "distribution.fallback",
+    "text",
+    "wait",
+    "`wait`, `consistent_hashing`",
+    "`guided`: where a child goes while a node it is mapped to cannot run it: nowhere, or where hashing says."
 );
 described!(
     HUB_ID,
@@ -445,6 +453,7 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::Flag(&RESTRICTED_INIT),
     Entry::Family(&PARTITION_TOLERANCE),
     Entry::Family(&DISTRIBUTION),
+    Entry::Described(&FALLBACK),
     Entry::Number(&MAX_RESTARTS),
     Entry::Number(&RESTART_WINDOW_MS),
     Entry::Described(&BACKOFF_MS),

@@ -107,6 +107,7 @@ fn partition_tolerance(partition_tolerance: &PartitionTolerance) -> Value {
 fn distribution(distribution: &Distribution) -> Value {
     match distribution {
         Distribution::ConsistentHashing => json!({"type": "consistent_hashing"}),
+        Distribution::Guided { fallback } => json!({"type": "guided", "fallback": fallback.name()}),
     }
 }
 

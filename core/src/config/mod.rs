@@ -285,6 +285,32 @@ pub enum Distribution {
     /// Weighted rendezvous hashing (A10).
     #[default]
     ConsistentHashing,
+    /// The nodes that the `child_mapping` of each start names.
+    Guided {
+        /// Where a child goes while a node it is mapped to cannot run it.
+        fallback: Fallback,
+    },
+}
+
+/// Where a child of `guided` goes while a node it is mapped to cannot run it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fallback {
+    /// Nowhere: it waits for the node.
+    #[default]
+    Wait,
+    /// Where `consistent_hashing` says, until the node is back.
+    ConsistentHashing,
+}
+
+impl Fallback {
+    /// The name in the document.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::ConsistentHashing => "consistent_hashing",
+        }
+    }
 }
 
 /// The restart budget of each child (R21).

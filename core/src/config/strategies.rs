@@ -4,8 +4,8 @@ use super::defaults as table;
 use super::problem::Problems;
 use super::reader::Section;
 use super::{
-    Distribution, Migration, PartitionTolerance, Redundancy, RedundancySignal, ReplicationFactor, ReplicationModel,
-    Synchronization,
+    Distribution, Fallback, Migration, PartitionTolerance, Redundancy, RedundancySignal, ReplicationFactor,
+    ReplicationModel, Synchronization,
 };
 
 /// Options that only `hot_swap` has.
@@ -76,8 +76,21 @@ pub(super) fn partition_tolerance(root: &mut Section<'_>, problems: &mut Problem
 }
 
 pub(super) fn distribution(root: &mut Section<'_>, problems: &mut Problems) -> Distribution {
-    read_type(&table::DISTRIBUTION, root, problems);
-    Distribution::ConsistentHashing
+    let Some(mut section) = root.section(table::DISTRIBUTION.key, problems) else {
+        return Distribution::default();
+    };
+    let Some(name) = section.strategy_type(&table::DISTRIBUTION, problems) else {
+        return Distribution::default();
+    };
+    let distribution = if name == "guided" {
+        let fallbacks = [Fallback::Wait, Fallback::ConsistentHashing];
+        let fallback = section.choice("fallback", fallbacks.map(|one| (one.name(), one)), problems);
+        Distribution::Guided { fallback }
+    } else {
+        Distribution::ConsistentHashing
+    };
+    section.finish(problems);
+    distribution
 }
 
 pub(super) fn synchronization(root: &mut Section<'_>, problems: &mut Problems) -> Synchronization {

@@ -51,7 +51,12 @@ pub struct StartOptions {
     pub on_failure: OnFailure,
     /// Keys for the metadata of specs that leave them out: a JSON object.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Under `guided`: the nodes of each child, the owner first. It fills [`ChildSpec::mapping`].
+    pub child_mapping: Option<ChildMapping>,
 }
+
+/// The nodes of children, by their ids.
+pub type ChildMapping = BTreeMap<ChildId, Vec<NodeName>>;
 
 impl Default for StartOptions {
     fn default() -> Self {
@@ -61,6 +66,7 @@ impl Default for StartOptions {
             if_exists: IfExists::Error,
             on_failure: OnFailure::Continue,
             metadata: None,
+            child_mapping: None,
         }
     }
 }

@@ -22,6 +22,7 @@ mod io;
 mod learn;
 mod local;
 mod log;
+mod mapping;
 mod membership;
 mod outgoing;
 mod placing;
@@ -48,8 +49,8 @@ use indexmap::IndexMap;
 use rand_chacha::ChaCha8Rng;
 
 pub use io::{
-    Command, Effect, HubStatus, IfExists, Input, Lane, MessageCommand, OnFailure, Outcome, PlanChange, Recipient,
-    StartOptions,
+    ChildMapping, Command, Effect, HubStatus, IfExists, Input, Lane, MessageCommand, OnFailure, Outcome, PlanChange,
+    Recipient, StartOptions,
 };
 pub use setup::{Counters, EngineSetup};
 

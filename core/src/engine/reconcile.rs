@@ -456,13 +456,7 @@ impl Engine {
     pub(super) fn why_unplaced(&self, child: Slot) -> String {
         let spec = self.children[child].entry.wanted.as_ref().and_then(|wanted| wanted.spec.clone());
         match spec {
-            Some(spec) if !self.membership.view.offers(&spec.kind) => {
-                format!("no member of the hub registered the kind `{}`", spec.kind)
-            }
-            Some(spec) => format!(
-                "every member that registered the kind `{}` is leaving or lacks a label of {:?}",
-                spec.kind, spec.require
-            ),
+            Some(spec) => self.why_nobody_runs(&spec).1,
             None => "it is not wanted".to_owned(),
         }
     }

@@ -163,6 +163,10 @@ impl Engine {
             self.reply(request, Err(error));
             return;
         }
+        let specs = match self.map_children(specs, &options) {
+            Ok(specs) => specs,
+            Err(error) => return self.reply(request, Err(error)),
+        };
         let deadline = self.now + options.timeout;
         let mut started = StartRequest {
             deadline,
@@ -299,20 +303,15 @@ impl Engine {
             self.timers.arm_earlier(TimerKey::RequestRetry(id), self.now + PLAN_AGAIN);
             return;
         }
-        let view = &self.membership.view;
-        let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
-            return;
-        };
-        for (item, spec) in unplaced {
-            let message = if view.offers(&spec.kind) {
-                format!(
-                    "no member that registered the kind `{}` has the labels {:?} and takes children",
-                    spec.kind, spec.require
-                )
-            } else {
-                format!("no member of the hub registered the kind `{}`", spec.kind)
-            };
-            request.fail(item, child_error(&spec.id, None, ErrorKind::UnknownKind, message));
+        let errors = unplaced.into_iter().map(|(item, spec)| {
+            let (kind, message) = self.why_nobody_runs(&spec);
+            (item, child_error(&spec.id, None, kind, message))
+        });
+        let errors: Vec<(u32, ChildError)> = errors.collect();
+        if let Some(Request::Start(request)) = self.requests.get_mut(&id) {
+            for (item, error) in errors {
+                request.fail(item, error);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::engine::{IfExists, OnFailure, Outcome, PlanChange, StartOptions};
+use crate::engine::{ChildMapping, IfExists, OnFailure, Outcome, PlanChange, StartOptions};
 use crate::error::{Error, ErrorKind};
 use crate::ids::NodeName;
 use crate::payload::Payload;
@@ -20,10 +20,11 @@ fn refuse(operation: &str, message: impl std::fmt::Display) -> Error {
 
 impl StartOptions {
     /// Reads the options of `start_children`: `{"timeout_ms", "check_existing", "if_exists": "error" | "return",
-    /// "on_failure": "continue" | "rollback", "metadata"}`; what is left out or null has its default.
+    /// "on_failure": "continue" | "rollback", "metadata", "child_mapping": {id: [node, …], …}}`; what is left out or null
+    /// has its default.
     ///
     /// # Errors
-    /// `invalid_argument` naming the option.
+    /// `invalid_argument` naming the option; `invalid_child_mapping` saying what is wrong with that one.
     pub fn from_json(document: &Value) -> Result<Self, Error> {
         let mut options = Self::default();
         let Value::Object(document) = document else {
@@ -55,11 +56,23 @@ impl StartOptions {
                     let metadata: Map<_, _> = value.as_object().ok_or_else(|| bad("an object"))?.clone();
                     options.metadata = Some(metadata);
                 }
+                "child_mapping" => options.child_mapping = Some(child_mapping(value)?),
                 other => return Err(refuse(START, format!("there is no option `{other}`"))),
             }
         }
         Ok(options)
     }
+}
+
+/// Reads a `child_mapping`: `{id: [node, …], …}`.
+///
+/// # Errors
+/// `invalid_child_mapping` saying what is wrong.
+fn child_mapping(document: &Value) -> Result<ChildMapping, Error> {
+    ChildMapping::deserialize(document).map_err(|error| {
+        let message = format!("`child_mapping` must have a list of node names for each id: {error}");
+        Error::new(ErrorKind::InvalidChildMapping, START, message)
+    })
 }
 
 impl PlanChange {
@@ -185,12 +198,25 @@ mod tests {
     #[test]
     fn every_option_of_a_start_then_read() {
         let document = json!({"timeout_ms": 7, "check_existing": false, "if_exists": "return",
-            "on_failure": "rollback", "metadata": {"tag": "x"}});
+            "on_failure": "rollback", "metadata": {"tag": "x"}, "child_mapping": {"c": ["a", "b"]}});
         let options = StartOptions::from_json(&document).unwrap();
         assert_eq!(options.timeout, Duration::from_millis(7));
         assert!(!options.check_existing);
         assert_eq!((options.if_exists, options.on_failure), (IfExists::Return, OnFailure::Rollback));
         assert_eq!(options.metadata.unwrap()["tag"], "x");
+        let mapping = options.child_mapping.unwrap();
+        let nodes: Vec<&str> = mapping["c"].iter().map(|node| node.as_str()).collect();
+        assert_eq!(nodes, ["a", "b"]);
+    }
+
+    #[test]
+    fn child_mapping_is_no_map_of_lists_then_invalid_child_mapping() {
+        for mapping in
+            [json!([]), json!("a"), json!({"c": "a"}), json!({"c": [7]}), json!({"": ["a"]}), json!({"c": [""]})]
+        {
+            let error = StartOptions::from_json(&json!({ "child_mapping": mapping })).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::InvalidChildMapping, "{mapping}");
+        }
     }
 
     #[test]

@@ -99,6 +99,11 @@ pub trait Distribution: Send + Sync + fmt::Debug {
     /// [`ConsistentHashing`](super::ConsistentHashing).
     fn place(&self, candidates: &[Candidate<'_>], children: &[&ChildSpec], factor: usize, placements: &mut Placements);
 
+    /// Whether it goes by [`ChildSpec::mapping`]: then every start has to say where its children go.
+    fn is_mapped(&self) -> bool {
+        false
+    }
+
     /// The options all nodes of a hub must share, with their values; the name is shared anyway.
     fn shared_options(&self) -> Vec<(&'static str, String)> {
         Vec::new()

@@ -6,6 +6,7 @@
 //! custom strategy is a value behind an [`Arc`] in [`Strategies`].
 
 pub mod distribution;
+mod guided;
 mod log2;
 pub mod migration;
 pub mod partition_tolerance;
@@ -16,6 +17,7 @@ pub mod synchronization;
 use std::sync::Arc;
 
 pub use distribution::{Candidate, Distribution, Placements, ZONE_LABEL, weight_thousandths};
+pub use guided::Guided;
 pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
 pub use partition_tolerance::{Divergence, PartitionTolerance, PartitionView, Verdict};
 pub use redundancy::{Actives, Redundancy, Replication, Singularity};
@@ -82,6 +84,7 @@ impl Strategies {
             },
             distribution: match config.distribution {
                 config::Distribution::ConsistentHashing => Arc::new(ConsistentHashing),
+                config::Distribution::Guided { fallback } => Arc::new(Guided { fallback }),
             },
         }
     }

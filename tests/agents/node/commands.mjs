@@ -7,7 +7,7 @@ import { Probe } from './probe.mjs';
 import { given, rename, rowDocument, shown, toCamel, toSnake, whereDocument } from './values.mjs';
 
 const KINDS = ['probe', 'probe_node'];
-const START_OPTIONS = ['check_existing', 'if_exists', 'on_failure', 'metadata'];
+const START_OPTIONS = ['check_existing', 'if_exists', 'on_failure', 'metadata', 'child_mapping'];
 const EXIT_MS = 20_000;
 
 /** The error of a request that makes no sense. */

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use process_hub::config::{
-    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RedundancySignal, ReplicationFactor,
-    ReplicationModel, RestartConfig, Synchronization,
+    Distribution, Fallback, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RedundancySignal,
+    ReplicationFactor, ReplicationModel, RestartConfig, Synchronization,
 };
-use process_hub::ids::HubId;
+use process_hub::ids::{HubId, NodeName};
 use process_hub::observe::HookName;
 use process_hub::strategy::ZONE_LABEL;
 
 use super::Options;
 use super::draw::Draw;
+use super::machines::node_name;
 use super::time::micros;
 
 /// The network of a run.
@@ -157,11 +158,22 @@ impl Swarm {
     pub(crate) fn draw_strategies(&mut self, draw: &mut Draw) {
         for hub in &mut self.hubs {
             hub.redundancy = redundancy(draw);
-            let interval = hub.synchronization.sync_interval();
-            hub.synchronization = synchronization(draw).with_sync_interval(interval);
         }
         if draw.chance(30) {
             self.zones = usize::try_from(draw.between(2, 3)).unwrap_or(2);
+        }
+        for hub in &mut self.hubs {
+            let interval = hub.synchronization.sync_interval();
+            hub.synchronization = synchronization(draw).with_sync_interval(interval);
+            if draw.chance(20) {
+                hub.distribution = guided(draw);
+                // A mapping has a length.
+                if let Redundancy::Replication { factor: factor @ ReplicationFactor::ClusterSize, .. } =
+                    &mut hub.redundancy
+                {
+                    *factor = ReplicationFactor::Count(2);
+                }
+            }
         }
     }
 
@@ -198,6 +210,24 @@ fn synchronization(draw: &mut Draw) -> Synchronization {
     }
     let recipients = u32::try_from(draw.between(1, 4)).unwrap_or(1);
     Synchronization::gossip().with_recipients(recipients).with_restricted_init(draw.chance(50))
+}
+
+fn guided(draw: &mut Draw) -> Distribution {
+    let fallback = if draw.chance(50) { Fallback::Wait } else { Fallback::ConsistentHashing };
+    Distribution::Guided { fallback }
+}
+
+/// Where the users map a child, if its hub goes by a mapping: to machines one after the other, under their first names.
+pub(crate) fn mapping(hub: &HubConfig, machines: usize, child: usize) -> Vec<NodeName> {
+    match hub.distribution {
+        Distribution::ConsistentHashing => return Vec::new(),
+        Distribution::Guided { .. } => {}
+    }
+    let count = match hub.redundancy {
+        Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } => count as usize,
+        Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. } | Redundancy::Singularity => 1,
+    };
+    (child..child + count).map(|place| node_name(place % machines.max(count), 0)).collect()
 }
 
 fn redundancy(draw: &mut Draw) -> Redundancy {

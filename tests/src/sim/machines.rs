@@ -221,7 +221,7 @@ impl Machine {
 
 /// The name of a machine's node: `n3`, or `n3x1` after it came back under a new name.
 #[allow(clippy::unwrap_used, reason = "the text is ours and short")]
-fn node_name(slot: usize, generation: u32) -> NodeName {
+pub(crate) fn node_name(slot: usize, generation: u32) -> NodeName {
     let name = if generation == 0 { format!("n{slot}") } else { format!("n{slot}x{generation}") };
     NodeName::new(name).unwrap()
 }

@@ -9,7 +9,7 @@ use process_hub::ids::RequestId;
 use process_hub::payload::Payload;
 use process_hub::spec::{ChildSpec, RestartPolicy};
 
-use super::config::Swarm;
+use super::config::{Swarm, mapping};
 use super::draw::Draw;
 use super::fact::{Fact, child_id, spec_args};
 use super::ghost::{GhostChild, GhostOp, Life};
@@ -93,7 +93,7 @@ impl Users {
     }
 
     #[allow(clippy::unwrap_used, reason = "the texts are ours and short")]
-    pub(crate) fn spec(&mut self, index: usize) -> Arc<ChildSpec> {
+    fn spec(&mut self, index: usize) -> ChildSpec {
         let role = &mut self.roles[index];
         role.is_wanted = true;
         let args = spec_args(self.next_spec, role.pad_bytes);
@@ -101,11 +101,18 @@ impl Users {
         let mut spec =
             ChildSpec::new(child_id(index).as_str(), role.kind.name()).unwrap().with_args(Payload::json(args));
         spec.restart = role.restart;
-        Arc::new(spec)
+        spec
     }
 }
 
 impl World {
+    /// The spec of a child's next start.
+    pub(crate) fn spec(&mut self, index: usize) -> Arc<ChildSpec> {
+        let hub = usize::from(self.users.roles[index].hub);
+        let mapping = mapping(&self.swarm.hubs[hub], self.swarm.nodes, index);
+        Arc::new(ChildSpec { mapping, ..self.users.spec(index) })
+    }
+
     /// The first request of every hub: hooks.
     pub(crate) fn subscribe(&mut self, at: ProcessId, hub: HubIndex) -> Check {
         self.issue(at, hub, Command::SubscribeHooks(self.swarm.hooks), Duration::from_secs(5))
@@ -228,7 +235,7 @@ impl World {
         if children.is_empty() {
             return Ok(());
         }
-        let specs = children.iter().map(|index| self.users.spec(*index)).collect();
+        let specs = children.iter().map(|index| self.spec(*index)).collect();
         let timeout = self.timeout();
         let draw = &mut self.streams.workload;
         let options = StartOptions {
@@ -237,6 +244,7 @@ impl World {
             if_exists: if draw.chance(80) { IfExists::Error } else { IfExists::Return },
             on_failure: if draw.chance(85) { OnFailure::Continue } else { OnFailure::Rollback },
             metadata: None,
+            child_mapping: None,
         };
         self.issue(at, hub, Command::Start(specs, options), timeout)
     }

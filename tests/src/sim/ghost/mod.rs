@@ -244,6 +244,8 @@ pub(crate) struct Ghost {
     pub(crate) disturbed: WorldTime,
     /// See the swarm.
     pub(crate) zones: usize,
+    /// How many machines there are.
+    pub(crate) machines: usize,
     /// Who stays in the healed phase.
     pub(crate) core: Option<Vec<ProcessId>>,
     pub(crate) healed: Option<WorldTime>,
@@ -269,6 +271,7 @@ impl Ghost {
             links: BTreeMap::new(),
             disturbed: WorldTime::default(),
             zones: swarm.zones,
+            machines: swarm.nodes,
             core: None,
             healed: None,
             motions: 0,

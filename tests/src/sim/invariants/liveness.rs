@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use process_hub::config::{RedundancySignal, ReplicationModel};
+use process_hub::config::{Distribution, Fallback, RedundancySignal, ReplicationModel};
 use process_hub::ids::{ChildId, Epoch, KindName, NodeName, NodeRef};
 use process_hub::spec::{ChildSpec, Mode};
 
+use super::super::config::mapping;
 use super::super::fact::child_id;
 use super::super::ghost::{Ghost, GhostChild, GhostRow, Intent, Run, Wish, WishEnd};
 use super::super::host::Kind;
@@ -250,7 +251,25 @@ fn placement(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild
     let Ok(spec) = ChildSpec::new(child_id(index).as_str(), child.kind.name()) else {
         return Vec::new();
     };
-    place(&nodes, &spec, ghost.factor(child.hub, nodes.len())).into_iter().cloned().collect()
+    let hub = &ghost.hubs[usize::from(child.hub)];
+    let factor = ghost.factor(child.hub, nodes.len());
+    let hashed = |factor| place(&nodes, &spec, factor).into_iter();
+    let Distribution::Guided { fallback } = hub.distribution else {
+        return hashed(factor).cloned().collect();
+    };
+    let able: Vec<&NodeRef> = hashed(nodes.len()).collect();
+    let mapping = mapping(hub, ghost.machines, index);
+    let mapped = mapping.iter().filter_map(|name| able.iter().copied().find(|node| node.name == *name));
+    let mut placement: Vec<&NodeRef> = mapped.take(factor).collect();
+    if fallback == Fallback::ConsistentHashing {
+        // In the order of hashing over all of them, as zones are spread there.
+        for node in hashed(2 * factor) {
+            if placement.len() < factor && !placement.contains(&node) {
+                placement.push(node);
+            }
+        }
+    }
+    placement.into_iter().cloned().collect()
 }
 
 fn zone_label(ghost: &Ghost, slot: usize) -> BTreeMap<String, String> {

@@ -179,7 +179,7 @@ impl Stage {
         children: impl IntoIterator<Item = usize>,
         options: StartOptions,
     ) -> Result<Asked, Violation> {
-        let specs = children.into_iter().map(|index| self.world.users.spec(index)).collect();
+        let specs = children.into_iter().map(|index| self.world.spec(index)).collect();
         let timeout = options.timeout;
         self.ask(machine, Command::Start(specs, options), timeout)
     }
