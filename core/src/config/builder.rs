@@ -249,7 +249,7 @@ impl Redundancy {
     /// # Ok::<(), process_hub::error::Error>(())
     /// ```
     pub fn custom(strategy: impl crate::strategy::Redundancy + 'static) -> Self {
-        Self::Custom(super::CustomRedundancy(std::sync::Arc::new(strategy)))
+        Self::Custom(super::Custom(std::sync::Arc::new(strategy)))
     }
 
     /// Sets how many instances a child has. Of `replication`; `singularity` stays what it is.
@@ -277,6 +277,14 @@ impl Redundancy {
             *signal = new_signal;
         }
         self
+    }
+}
+
+impl Distribution {
+    /// Shares out the children by a rule of the user's own: see [`crate::strategy::Distribution`]. The engine calls it:
+    /// it must be fast and never wait.
+    pub fn custom(strategy: impl crate::strategy::Distribution + 'static) -> Self {
+        Self::Custom(super::Custom(std::sync::Arc::new(strategy)))
     }
 }
 

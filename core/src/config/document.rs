@@ -108,6 +108,7 @@ fn distribution(distribution: &Distribution) -> Value {
     match distribution {
         Distribution::ConsistentHashing => json!({"type": "consistent_hashing"}),
         Distribution::Guided { fallback } => json!({"type": "guided", "fallback": fallback.name()}),
+        Distribution::Custom(custom) => json!({"type": "custom", "name": custom.0.name()}),
     }
 }
 

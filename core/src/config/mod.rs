@@ -124,14 +124,20 @@ pub enum Redundancy {
         signal: RedundancySignal,
     },
     /// What code says, which every node of the hub must run. Only configurations made in Rust have it.
-    Custom(CustomRedundancy),
+    Custom(Custom<dyn crate::strategy::Redundancy>),
 }
 
 /// A strategy of the user's own. Two are equal when they are the same value.
-#[derive(Clone, Debug)]
-pub struct CustomRedundancy(pub Arc<dyn crate::strategy::Redundancy>);
+#[derive(Debug)]
+pub struct Custom<T: ?Sized>(pub Arc<T>);
 
-impl PartialEq for CustomRedundancy {
+impl<T: ?Sized> Clone for Custom<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: ?Sized> PartialEq for Custom<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -290,6 +296,8 @@ pub enum Distribution {
         /// Where a child goes while a node it is mapped to cannot run it.
         fallback: Fallback,
     },
+    /// Where code says, which every node of the hub must run. Only configurations made in Rust have it.
+    Custom(Custom<dyn crate::strategy::Distribution>),
 }
 
 /// Where a child of `guided` goes while a node it is mapped to cannot run it.

@@ -82,9 +82,10 @@ impl Strategies {
             partition_tolerance: match config.partition_tolerance {
                 config::PartitionTolerance::Divergence => Arc::new(Divergence),
             },
-            distribution: match config.distribution {
+            distribution: match &config.distribution {
                 config::Distribution::ConsistentHashing => Arc::new(ConsistentHashing),
-                config::Distribution::Guided { fallback } => Arc::new(Guided { fallback }),
+                config::Distribution::Guided { fallback } => Arc::new(Guided { fallback: *fallback }),
+                config::Distribution::Custom(custom) => Arc::clone(&custom.0),
             },
         }
     }

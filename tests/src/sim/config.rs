@@ -220,12 +220,14 @@ fn guided(draw: &mut Draw) -> Distribution {
 /// Where the users map a child, if its hub goes by a mapping: to machines one after the other, under their first names.
 pub(crate) fn mapping(hub: &HubConfig, machines: usize, child: usize) -> Vec<NodeName> {
     match hub.distribution {
-        Distribution::ConsistentHashing => return Vec::new(),
+        Distribution::ConsistentHashing | Distribution::Custom(_) => return Vec::new(),
         Distribution::Guided { .. } => {}
     }
     let count = match hub.redundancy {
         Redundancy::Replication { factor: ReplicationFactor::Count(count), .. } => count as usize,
-        Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. } | Redundancy::Singularity => 1,
+        Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. }
+        | Redundancy::Singularity
+        | Redundancy::Custom(_) => 1,
     };
     (child..child + count).map(|place| node_name(place % machines.max(count), 0)).collect()
 }
