@@ -188,9 +188,14 @@ impl Engine {
             entry.holders.retain(|holder| holder.node != *giver);
             return;
         }
-        let Some(holder) = entry.lead_of_mut(giver) else {
+        let of_giver = entry.holders.iter_mut().filter(|holder| holder.node == *giver);
+        // A replica that became the child and gave it away before its log came this far is known as a replica only.
+        let Some(holder) = of_giver.max_by_key(|holder| !holder.row.stage.is_replica()) else {
             return;
         };
+        if holder.row.stage.is_replica() {
+            holder.row.stage = Stage::Active;
+        }
         if is_member {
             holder.gone_after = Some(Box::new((to.clone(), seq)));
             self.log.awaited.entry(to).or_default().insert((seq, child, giver.clone()));
