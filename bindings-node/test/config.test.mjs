@@ -151,7 +151,7 @@ test('unknown key then refused by name', async () => {
 });
 
 test('strategy of a later version then refused, not ignored', async () => {
-  const redundancy = ph.replication({ replicationFactor: 2, replicationModel: 'active_passive' });
+  const redundancy = { type: 'custom', name: 'x' };
   await assert.rejects(ph.Hub.start({ hubId: 'h', redundancy }), { kind: 'invalid_config', message: /redundancy/ });
 });
 

@@ -75,7 +75,7 @@ def test_unknown_key_then_refused_by_name():
 
 def test_strategy_of_a_later_version_then_refused_not_ignored():
     with pytest.raises(ph.InvalidConfigError, match="redundancy"):
-        ph.Hub("h", redundancy={"type": "replication"}).start()
+        ph.Hub("h", redundancy={"type": "custom", "name": "x"}).start()
 
 
 def test_configs_then_frozen_and_keyword_only():

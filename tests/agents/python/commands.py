@@ -13,7 +13,13 @@ import values
 from probe import Probe
 
 _KINDS = ("probe", "probe_python")
-_START_OPTIONS = ("check_existing", "if_exists", "on_failure", "metadata", "child_mapping")
+_START_OPTIONS = (
+    "check_existing",
+    "if_exists",
+    "on_failure",
+    "metadata",
+    "child_mapping",
+)
 _EXIT_SECONDS = 20.0
 
 Arguments = dict[str, Any]
