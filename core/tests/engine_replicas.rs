@@ -551,6 +551,34 @@ fn call_to_a_node_then_the_instance_there_handles_it_whatever_its_role() {
     assert!(bench.roles().iter().all(|(_, _, state)| state == "everybody"), "{:?}", bench.roles());
 }
 
+/// One slow node, or one without an instance, kept back what was for all others.
+#[test]
+fn node_does_not_answer_then_messages_to_the_other_instances_do_not_wait_for_it() {
+    let mut bench = Bench::new(active_passive());
+    let nodes = ["a", "b", "c"].map(|name| bench.join(name));
+    bench.start(&nodes[0]);
+    bench.pass(Duration::from_millis(50));
+    let (active, passive) = bench.active();
+    let outside = nodes.iter().find(|node| **node != active && **node != passive[0]).unwrap().clone();
+    let nobody = bench.message("nobody", Recipient::Node(outside.name.clone()));
+    bench.give(&outside, Input::Command(RequestId(900), Command::Call(nobody)));
+    for silent in [active.clone(), passive[0].clone()] {
+        bench.held = BTreeSet::from([(outside.clone(), silent.clone())]);
+        let text = format!("without {silent}");
+        let all = bench.message(&text, Recipient::All);
+        bench.give(&outside, Input::Command(RequestId(901), Command::Send(all)));
+        bench.pass(Duration::from_millis(20));
+        let told = if silent == active { &passive[0] } else { &active };
+        assert_eq!(bench.instance(told).state, text);
+        if silent != active {
+            assert_eq!(bench.call(&outside, "get", Recipient::Active).unwrap(), text);
+        }
+        bench.held.clear();
+        bench.pass(Duration::from_millis(50));
+        assert_eq!(bench.instance(&silent).state, text);
+    }
+}
+
 #[test]
 fn r21_a_passive_crashes_then_it_restarts_alone_and_in_the_end_is_quarantined_alone() {
     let mut bench = Bench::new(active_passive());

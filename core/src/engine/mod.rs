@@ -32,6 +32,7 @@ mod reconcile;
 mod registry;
 mod replicas;
 mod requests;
+mod routes;
 mod routing;
 mod setup;
 mod silent;
@@ -105,7 +106,7 @@ pub struct Engine {
 
     requests: BTreeMap<u64, requests::Request>,
     arbiter: arbiter::Arbiter,
-    router: routing::Router,
+    router: routes::Router,
 
     timers: Timers,
     /// The next slot of a pass over all children, downwards.

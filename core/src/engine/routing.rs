@@ -5,16 +5,13 @@
 //! one sender holds over a move. A node that does not have the child sends a message back unhandled (`Bounce`);
 //! one that gives the child away tells where its waiting messages went (`Rerouted`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use indexmap::IndexMap;
-
 use super::children::Slot;
-use super::hash::FixedHash;
 use super::io::{MessageCommand, Recipient};
 use super::local::{Local, Phase};
+use super::routes::{OpenMessage, Place};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ChildId, NodeName, NodeRef, RequestId};
@@ -29,52 +26,6 @@ const MAX_CHAIN: usize = 64;
 const ROUTE_AGAIN: Duration = Duration::from_millis(5);
 /// Messages one hub has open.
 const MAX_OPEN: usize = 100_000;
-
-/// Where an open message is.
-#[derive(Debug)]
-enum Place {
-    /// At the origin.
-    Waiting,
-    /// On the way to, or at, this node.
-    Sent(NodeRef),
-}
-
-/// A message without an answer yet.
-#[derive(Debug)]
-struct OpenMessage {
-    child: ChildId,
-    message: Payload,
-    chain: Arc<[ChildId]>,
-    recipient: Recipient,
-    deadline: Timestamp,
-    timeout: Duration,
-    wants_reply: bool,
-    /// Part of a `send` to all instances.
-    group: Option<u64>,
-    place: Place,
-    bounces: u32,
-}
-
-/// The open messages to one child.
-#[derive(Debug, Default)]
-struct Route {
-    node: Option<NodeRef>,
-    outstanding: usize,
-    waiting: BTreeSet<u64>,
-    /// Not before this time, unless the registry changes.
-    hold_until: Timestamp,
-    /// Members that have not said yet whether they know the child.
-    asked: Option<BTreeSet<NodeRef>>,
-}
-
-/// The messages this hub sent.
-#[derive(Debug, Default)]
-pub(super) struct Router {
-    open: IndexMap<u64, OpenMessage, FixedHash>,
-    routes: IndexMap<ChildId, Route, FixedHash>,
-    /// `send` to all: the request, how many are open, the first error.
-    groups: BTreeMap<u64, (RequestId, usize, Option<Error>)>,
-}
 
 impl Engine {
     pub(super) fn message_request(&mut self, request: RequestId, command: MessageCommand, wants_reply: bool) {
@@ -131,7 +82,7 @@ impl Engine {
 
     fn open_message(&mut self, id: u64, command: MessageCommand, wants_reply: bool, group: Option<u64>) {
         let deadline = self.now + command.timeout;
-        let child = command.child.clone();
+        let (child, is_bound) = (command.child.clone(), command.recipient.is_bound());
         let open = OpenMessage {
             child: command.child,
             message: command.message,
@@ -146,7 +97,7 @@ impl Engine {
         };
         self.router.open.insert(id, open);
         self.timers.arm(TimerKey::MessageEnd(id), deadline);
-        self.router.routes.entry(child.clone()).or_default().waiting.insert(id);
+        self.router.routes.entry(child.clone()).or_default().wait(id, is_bound);
         self.pump_route(&child);
     }
 
@@ -185,30 +136,43 @@ impl Engine {
         }
     }
 
-    /// Sends what can go now, in order.
+    /// Sends what can go now, in order. What is for the instance on a node waits for nothing but that.
     fn pump_route(&mut self, child: &ChildId) {
+        let (mut next, mut is_held) = (0, false);
         loop {
             let Some(route) = self.router.routes.get(child) else {
                 return;
             };
-            let Some(&id) = route.waiting.first() else {
-                if route.outstanding == 0 {
-                    self.router.routes.swap_remove(child);
-                }
+            if route.waiting.is_empty() && route.outstanding == 0 {
+                self.router.routes.swap_remove(child);
                 return;
-            };
+            }
             if route.hold_until > self.now {
                 return;
             }
-            let recipient = self.router.open.get(&id).map(|open| open.recipient.clone()).unwrap_or_default();
-            let Some(target) = self.target_of(child, &recipient) else {
-                self.nobody_yet(child);
+            let Some(&id) = route.waiting.range(next..).next() else {
                 return;
             };
-            if route.outstanding > 0 && route.node.as_ref() != Some(&target) {
-                return;
+            next = id + 1;
+            let recipient = self.router.open.get(&id).map(|open| open.recipient.clone()).unwrap_or_default();
+            let is_bound = recipient.is_bound();
+            if is_held && !is_bound {
+                if route.bound == 0 {
+                    return;
+                }
+                continue;
             }
-            self.send_message(child, id, target);
+            match self.target_of(child, &recipient) {
+                Some(target) if is_bound || route.outstanding == 0 || route.node.as_ref() == Some(&target) => {
+                    self.send_message(child, id, target, is_bound);
+                }
+                target => {
+                    if target.is_none() {
+                        self.nobody_yet(child);
+                    }
+                    is_held |= !is_bound;
+                }
+            }
         }
     }
 
@@ -239,7 +203,7 @@ impl Engine {
         }
     }
 
-    fn send_message(&mut self, child: &ChildId, id: u64, target: NodeRef) {
+    fn send_message(&mut self, child: &ChildId, id: u64, target: NodeRef, is_bound: bool) {
         let now = self.now;
         let Some(route) = self.router.routes.get_mut(child) else {
             return;
@@ -248,8 +212,12 @@ impl Engine {
         let Some(open) = self.router.open.get_mut(&id) else {
             return;
         };
-        route.outstanding += 1;
-        route.node = Some(target.clone());
+        if is_bound {
+            route.bound = route.bound.saturating_sub(1);
+        } else {
+            route.outstanding += 1;
+            route.node = Some(target.clone());
+        }
         open.place = Place::Sent(target.clone());
         let held = HeldMessage {
             origin: self.me.clone(),
@@ -258,7 +226,7 @@ impl Engine {
             chain: open.chain.clone(),
             left_ms: u64::try_from(open.deadline.since(now).as_millis()).unwrap_or(u64::MAX),
             wants_reply: open.wants_reply,
-            is_bound: matches!(open.recipient, Recipient::Node(_)),
+            is_bound,
         };
         if target == self.me {
             let child = self.children.intern(child);
@@ -348,12 +316,13 @@ impl Engine {
         open.place = Place::Waiting;
         open.bounces += 1;
         let pause = ROUTE_AGAIN * open.bounces.min(20);
-        let child = open.child.clone();
-        if let Some(route) = self.router.routes.get_mut(&child) {
+        let (child, is_bound) = (open.child.clone(), open.recipient.is_bound());
+        let route = self.router.routes.entry(child).or_default();
+        if !is_bound {
             route.outstanding = route.outstanding.saturating_sub(1);
-            route.waiting.insert(id);
-            route.hold_until = self.now + pause;
         }
+        route.wait(id, is_bound);
+        route.hold_until = self.now + pause;
         self.timers.arm(TimerKey::MessageRoute(id), self.now + pause);
     }
 
@@ -384,10 +353,7 @@ impl Engine {
             self.timers.disarm(&TimerKey::MessageRoute(id));
         }
         if let Some(route) = self.router.routes.get_mut(&open.child) {
-            route.waiting.remove(&id);
-            if matches!(open.place, Place::Sent(_)) {
-                route.outstanding = route.outstanding.saturating_sub(1);
-            }
+            route.done(id, &open);
         }
         match open.group {
             None => self.reply(RequestId(id), result),
@@ -471,10 +437,7 @@ impl Engine {
         self.timers.disarm(&TimerKey::MessageEnd(id));
         self.timers.disarm(&TimerKey::MessageRoute(id));
         if let Some(route) = self.router.routes.get_mut(&open.child) {
-            route.waiting.remove(&id);
-            if matches!(open.place, Place::Sent(_)) {
-                route.outstanding = route.outstanding.saturating_sub(1);
-            }
+            route.done(id, &open);
         }
         self.pump_route(&open.child);
         true

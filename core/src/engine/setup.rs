@@ -137,7 +137,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         moves: super::reconcile::Moves::default(),
         requests: BTreeMap::new(),
         arbiter: super::arbiter::Arbiter::default(),
-        router: super::routing::Router::default(),
+        router: super::routes::Router::default(),
         timers: super::Timers::default(),
         sweep: None,
         batch: Vec::new(),
