@@ -149,8 +149,15 @@ impl Engine {
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
-        if matches!(local.phase, Phase::Incoming(_)) {
-            return self.incoming_altered(child, answer);
+        match (&local.phase, &answer) {
+            (Phase::Incoming(_), _) => return self.incoming_altered(child, answer),
+            (Phase::Starting { .. }, _) => {}
+            // A replica was taking the state when the move was given up: it goes on as what it is by now.
+            (_, HostAnswer::Done(_)) => return self.instance_free(child),
+            (_, HostAnswer::Failed(failure)) => {
+                let why = failure.message.clone();
+                return self.crashed(child, &why);
+            }
         }
         if let Err(failure) = split(answer) {
             // It did not take what it had, and starts again without: that is told, not hidden (R8).
