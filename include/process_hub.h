@@ -667,9 +667,9 @@ ph_status ph_hub_off(ph_hub *hub,
 /**
  * Starts one child; success means that it can be called from here, now.
  *
- * `spec` is a JSON object `{id, kind, args, metadata, restart, on_error, require, shutdown_ms}`, of which `id` and `kind`
- * are required. `options`, unless NULL, is `{timeout_ms, check_existing, if_exists, on_failure, metadata}`. The future
- * answers `{id, instances: [{node, epoch}]}` or the child's own error.
+ * `spec` is a JSON object `{id, kind, args, metadata, restart, on_error, require, shutdown_ms, mapping}`, of which `id` and
+ * `kind` are required. `options`, unless NULL, is `{timeout_ms, check_existing, if_exists, on_failure, metadata,
+ * child_mapping}`. The future answers `{id, instances: [{node, epoch}]}` or the child's own error.
  *
  * On `PH_OK`, `*future` is the program's and freed by `ph_future_free`; with `future` NULL nobody waits. On failure it is
  * untouched, and `*err`, unless NULL, is the program's. Any thread, also in callbacks.

@@ -77,9 +77,9 @@ test('every option then its name in the document', () => {
       handoverDataWaitMs: 2,
       childMigrationTimeoutMs: 3,
     }),
-    synchronization: ph.pubSub({ syncIntervalMs: 4 }),
+    synchronization: ph.gossip({ syncIntervalMs: 4, recipients: 2, restrictedInit: false }),
     partitionTolerance: ph.divergence(),
-    distribution: ph.consistentHashing(),
+    distribution: ph.guided({ fallback: 'consistent_hashing' }),
     restart: { maxRestarts: 1, windowMs: 2, backoffMs: [3, 4] },
     hubsDiscoverIntervalMs: 5,
     deadlockRecoveryTimeoutMs: 6,
@@ -109,9 +109,9 @@ test('every option then its name in the document', () => {
       handover_data_wait_ms: 2,
       child_migration_timeout_ms: 3,
     },
-    synchronization: { type: 'pub_sub', sync_interval_ms: 4 },
+    synchronization: { type: 'gossip', sync_interval_ms: 4, recipients: 2, restricted_init: false },
     partition_tolerance: { type: 'divergence' },
-    distribution: { type: 'consistent_hashing' },
+    distribution: { type: 'guided', fallback: 'consistent_hashing' },
     restart: { max_restarts: 1, window_ms: 2, backoff_ms: [3, 4] },
     hubs_discover_interval_ms: 5,
     deadlock_recovery_timeout_ms: 6,
@@ -151,7 +151,7 @@ test('unknown key then refused by name', async () => {
 });
 
 test('strategy of a later version then refused, not ignored', async () => {
-  const redundancy = { type: 'custom', name: 'x' };
+  const redundancy = { type: 'custom', name: 'mine' };
   await assert.rejects(ph.Hub.start({ hubId: 'h', redundancy }), { kind: 'invalid_config', message: /redundancy/ });
 });
 

@@ -58,6 +58,21 @@ test('start options then as their names say', async (t) => {
   assert.deepEqual(hub.childLookup('x').metadata, { own: 1, tag: 'vip' });
 });
 
+test('guided then children go where the mapping says', async (t) => {
+  const hub = await start(t, { name: 'here', distribution: ph.guided({ fallback: 'wait' }) });
+  const specs = [{ id: 'a', kind: 'counter' }];
+  const refusal = (childMapping, error) => assert.rejects(hub.startChildren(specs, { childMapping }), error);
+  await refusal(undefined, ph.MissingChildMappingError);
+  await refusal({ b: ['here'] }, ph.ChildMappingMismatchError);
+  await refusal({ a: ['here', 'there'] }, ph.ChildReplicationMismatchError);
+  for (const wrong of ['here', ['here'], { a: 'here' }, { a: [7] }]) await refusal(wrong, ph.InvalidChildMappingError);
+  const elsewhere = await hub.startChildren(specs, { childMapping: { a: ['gone'] } });
+  assert.deepEqual(elsewhere.errors.map((error) => error.kind), ['unreachable']);
+  const result = await hub.startChildren(specs, { childMapping: { a: ['here'] } });
+  assert.equal(result.started[0].instances[0].node, 'here');
+  assert.deepEqual(hub.childLookup('a').spec.mapping, ['here']);
+});
+
 test('bytes as arguments, message, reply and state then as they are', async (t) => {
   class Bytes extends ph.Child {
     start(ctx, args) {

@@ -29,6 +29,23 @@ def test_durations_then_integer_milliseconds():
     assert config["shutdown_timeout_ms"] == 2000
 
 
+def test_strategies_then_their_types_and_options():
+    config = config_of(
+        synchronization=ph.Gossip(sync_interval=1, recipients=2, restricted_init=False),
+        distribution=ph.Guided(fallback="consistent_hashing"),
+    )
+    assert config["synchronization"] == {
+        "type": "gossip",
+        "sync_interval_ms": 1000,
+        "recipients": 2,
+        "restricted_init": False,
+    }
+    assert config["distribution"] == {
+        "type": "guided",
+        "fallback": "consistent_hashing",
+    }
+
+
 def test_options_of_the_node_then_under_node():
     config = config_of(
         name="a",
@@ -75,7 +92,7 @@ def test_unknown_key_then_refused_by_name():
 
 def test_strategy_of_a_later_version_then_refused_not_ignored():
     with pytest.raises(ph.InvalidConfigError, match="redundancy"):
-        ph.Hub("h", redundancy={"type": "custom", "name": "x"}).start()
+        ph.Hub("h", redundancy={"type": "custom", "name": "mine"}).start()
 
 
 def test_configs_then_frozen_and_keyword_only():

@@ -103,6 +103,27 @@ def test_if_exists_return_then_the_running_child(hub):
         hub.start_child("c1", "counter").result(5)
 
 
+def test_guided_then_children_go_where_the_mapping_says(hub_id):
+    guided = ph.Guided(fallback="wait")
+    options = {"kinds": KINDS, "profile": "fast", "distribution": guided}
+    specs = [ph.ChildSpec("c1", "counter")]
+    with ph.Hub(hub_id, name="here", **options) as hub:
+        with pytest.raises(ph.MissingChildMappingError):
+            hub.start_children(specs).result(5)
+        with pytest.raises(ph.ChildMappingMismatchError):
+            hub.start_children(specs, child_mapping={"c2": ["here"]}).result(5)
+        with pytest.raises(ph.ChildReplicationMismatchError):
+            hub.start_children(specs, child_mapping={"c1": ["here", "b"]}).result(5)
+        for wrong in ("here", ["here"], {"c1": "here"}, {"c1": [7]}):
+            with pytest.raises(ph.InvalidChildMappingError):
+                hub.start_children(specs, child_mapping=wrong).result(5)
+        elsewhere = hub.start_children(specs, child_mapping={"c1": ["gone"]}).result(9)
+        assert [error.kind for error in elsewhere.errors] == ["unreachable"]
+        result = hub.start_children(specs, child_mapping={"c1": ("here",)}).result(5)
+        assert result.raise_for_errors().started[0].instances[0].node == "here"
+        assert list(hub.child_lookup("c1").spec.mapping) == ["here"]
+
+
 def test_rollback_then_nothing_runs(hub):
     specs = [ph.ChildSpec("good", "echo"), ph.ChildSpec("bad", "awkward", "fail")]
     result = hub.start_children(specs, on_failure="rollback").result(5)

@@ -179,15 +179,17 @@ fn scenario_04_guided_start_without_with_a_wrong_and_with_a_right_mapping() {
     let options = StartOptions { child_mapping: Some(right), ..options() };
     let result = cluster.hubs[0].start_children(specs(), options).wait().unwrap();
     assert_eq!(result.errors, []);
-    cluster.settle();
     cluster.join("peer-6");
-    cluster.settle();
+    cluster.see_each_other();
     for hub in &cluster.hubs {
-        let rows = hub.process_registry();
-        for (n, id) in ids.iter().enumerate() {
-            assert_eq!(nodes_of(&rows[id.as_str()]), [at(n)], "{id} as {} knows", hub.node_name());
-        }
+        eventually_or("every registry tells the mapping", || {
+            let rows = hub.process_registry();
+            let is_elsewhere = |(n, id): &(usize, &String)| rows.get(id.as_str()).map(|row| nodes_of(row)) != Some(vec![at(*n)]);
+            ids.iter().enumerate().find(is_elsewhere).map(|(_, id)| format!("{id} as {} knows", hub.node_name()))
+        });
     }
+    cluster.assert_each_lives_once(&ids);
+    assert!(ids.iter().all(|id| cluster.census.starts(id) == 1), "a node that joins moves nothing");
     let result = cluster.hub("peer-6").stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
     assert_eq!((result.stopped.len(), result.errors), (60, vec![]));
     for hub in &cluster.hubs {

@@ -80,7 +80,7 @@ fn configuration() -> String {
     }
     text.push_str(
         "\nA spec in `child_specs` is `{\"id\", \"kind\", \"args\", \"metadata\", \"restart\": \"permanent\" | \
-         \"transient\" | \"temporary\",\n\"on_error\": \"continue\" | \"restart\", \"require\", \"shutdown_ms\"}`; \
+         \"transient\" | \"temporary\",\n\"on_error\": \"continue\" | \"restart\", \"require\", \"shutdown_ms\", \"mapping\"}`; \
          only `id` and `kind` are required.\n\nNodes of one hub compare type and options of `redundancy`, \
          `distribution` and `partition_tolerance`, and `type` and `handover`\nof `migration`, when they meet; on a \
          difference the newcomer is refused with `strategy_mismatch`, naming the option.\n",

@@ -101,7 +101,8 @@ fn hub_id(root: &mut Section<'_>, problems: &mut Problems) -> HubId {
 }
 
 /// The keys of a spec; [`ChildSpec::from_json`] reads them.
-const SPEC_KEYS: &[&str] = &["id", "kind", "args", "metadata", "restart", "on_error", "require", "shutdown_ms"];
+const SPEC_KEYS: &[&str] =
+    &["id", "kind", "args", "metadata", "restart", "on_error", "require", "shutdown_ms", "mapping"];
 
 fn child_specs(root: &mut Section<'_>, problems: &mut Problems) -> Vec<ChildSpec> {
     let list = root.list("child_specs", problems);
