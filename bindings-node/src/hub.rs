@@ -4,13 +4,13 @@ mod operations;
 mod pulling;
 mod reads;
 
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use napi_derive::napi;
 use process_hub::config::HubConfig;
 use process_hub::error::{Error, ErrorKind};
+use process_hub::host::Bell;
 use process_hub::host::call::KindInfo;
 use process_hub::host::queue::HostQueue;
 use process_hub::hub::Hub;
@@ -34,25 +34,6 @@ struct Inner {
     shutdown_timeout: Duration,
     /// Its number among what the environment has open.
     opened: u32,
-}
-
-/// Whether the event loop wants to be woken: it found the queue empty and was not woken since.
-#[derive(Default)]
-struct Bell(AtomicBool);
-
-impl Bell {
-    /// The loop found the queue empty, and looks once more.
-    fn arm(&self) {
-        self.0.store(true, Ordering::Relaxed);
-        // Pairs with the fence of `is_due`: the loop sees what was queued, or who queued it sees the armed bell.
-        fence(Ordering::SeqCst);
-    }
-
-    /// Something was queued: says whether to ring, once.
-    fn is_due(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
-    }
 }
 
 /// Milliseconds of JavaScript; a negative time is none.

@@ -15,5 +15,6 @@ pub mod payload;
 pub mod spec;
 pub mod strategy;
 pub mod swim;
+mod sync;
 pub mod time;
 pub mod wire;

@@ -11,6 +11,7 @@ const SIM_SEEDS: &str = "100";
 
 const RUN_SUITES: &[Suite] = &[
     Suite { name: "rust", shows: "units, properties, scenarios over real sockets, vectors, parity", run: rust },
+    Suite { name: "loom", shows: "the orders in which the threads of one hub may come", run: models },
     Suite { name: "examples", shows: "the examples in the documentation compile and hold", run: doc_tests },
     Suite { name: "sim", shows: "whole clusters on virtual time under faults", run: simulator },
     Suite { name: "wheel", shows: "the wheel builds and installs into an empty environment", run: wheel },
@@ -62,6 +63,12 @@ fn rust_tests(cargo_args: &[&str], nextest_args: &[&str]) -> Outcome<Ended> {
             command.args(["--", "--ignored"]);
         }
     }
+    process::run_watched(&mut command, cargo_summary).map(Ended::Passed)
+}
+
+fn models() -> Outcome<Ended> {
+    let mut command = cargo();
+    command.args(["test", "--lib", "-p", "process-hub", "--features", "loom", "models::"]);
     process::run_watched(&mut command, cargo_summary).map(Ended::Passed)
 }
 

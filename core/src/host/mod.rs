@@ -6,6 +6,7 @@
     reason = "a driver: it has threads and clocks, and shares state with its callers"
 )]
 
+mod bell;
 mod blocked;
 pub mod call;
 mod cell;
@@ -15,6 +16,7 @@ pub(crate) mod local;
 pub(crate) mod pool;
 pub mod queue;
 
+pub use bell::Bell;
 pub use child::{Body, Child, Kind, KindFn, kind_fn};
 pub use context::{Context, Reply};
 pub use pool::{Polled, while_blocked};

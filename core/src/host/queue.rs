@@ -18,10 +18,12 @@ use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent}
 use crate::engine::Input;
 use crate::error::ErrorKind;
 use crate::hub::inputs::Inputs;
+use crate::hub::now;
 use crate::hub::pending::Answer;
 use crate::hub::turns::Role;
 use crate::ids::{CallNumber, InstanceId, RequestId};
 use crate::observe::HookEvent;
+use crate::sync;
 
 /// Most calls that may wait for the host before messages to children are refused.
 pub const MAX_WAITING_CALLS: usize = 65_536;
@@ -77,8 +79,8 @@ impl std::fmt::Debug for HostTask {
 pub type Doorbell = Box<dyn Fn() + Send + Sync>;
 
 struct Shared {
-    calls: Receiver<HostItem>,
-    calls_sender: Sender<HostItem>,
+    calls: sync::Receiver<HostItem>,
+    calls_sender: sync::Sender<HostItem>,
     hooks: Receiver<HostItem>,
     hooks_sender: Sender<HostItem>,
     hooks_dropped: AtomicU64,
@@ -102,7 +104,7 @@ impl std::fmt::Debug for HostQueue {
 
 impl HostQueue {
     pub(crate) fn new(inputs: Inputs) -> Self {
-        let (calls_sender, calls) = crossbeam_channel::unbounded();
+        let (calls_sender, calls) = sync::unbounded();
         let (hooks_sender, hooks) = crossbeam_channel::bounded(MAX_WAITING_HOOKS);
         Self(Arc::new(Shared {
             calls,
@@ -183,7 +185,7 @@ impl HostQueue {
         if timeout.is_zero() {
             return None;
         }
-        let until = Instant::now().checked_add(timeout);
+        let until = now() + timeout;
         let take = |_: &Waker| self.0.calls.try_recv().ok();
         self.0.inputs.turns().stand_by(Role::Host, until, take).map(|item| self.pass_on(item))
     }
@@ -193,7 +195,7 @@ impl HostQueue {
     /// another thread may be quicker to take it.
     #[must_use]
     pub fn await_call(&self, timeout: Duration) -> bool {
-        let until = Instant::now().checked_add(timeout);
+        let until = now() + timeout;
         let is_there = |_: &Waker| (!self.is_empty()).then_some(());
         self.0.inputs.turns().stand_by(Role::Host, until, is_there).is_some()
     }
@@ -353,4 +355,8 @@ impl HostQueue {
 }
 
 #[cfg(test)]
+#[cfg(feature = "loom")]
+mod models;
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests;

@@ -12,6 +12,7 @@ use super::host_watch::HostWatch;
 use super::inputs::{DriverInput, InputReceiver};
 use super::pending::{Answer, Sink, closed};
 use super::statics::StaticChildren;
+use super::turns::TakeTurns;
 use super::view::{Publisher, TextHash};
 use crate::engine::{Effect, Engine, Input};
 use crate::error::{Error, ErrorKind};
@@ -109,34 +110,6 @@ impl Driver {
     pub(crate) fn run(self) {
         let inputs = self.shared.requests.inputs().clone();
         inputs.turns().run(self);
-    }
-
-    /// Whether the hub ended: only [`Self::finish`] is left to do.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.end.is_some()
-    }
-
-    /// When a turn is due without an input.
-    pub(crate) fn next_deadline(&self) -> Timestamp {
-        self.engine.next_deadline().min(self.statics.next_deadline()).min(self.host_watch.next_deadline())
-    }
-
-    /// Whether a turn with `input` brings little else: no operation is open beside it.
-    pub(crate) fn is_at_rest_for(&self, input: &DriverInput) -> bool {
-        self.end.is_none() && (self.sinks.is_empty() || !matches!(input, DriverInput::Command(..)))
-    }
-
-    /// Takes `first` and what waits, and carries out what follows. Says how many calls the host got.
-    pub(crate) fn turn(&mut self, first: Option<DriverInput>) -> usize {
-        self.calls_queued = 0;
-        if self.end.is_none() {
-            // A panic is a broken invariant of ours: the hub fences itself and the process lives (R20).
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.step(first))) {
-                self.effects.clear();
-                self.end = Some(End::Failed(failed(panic_text(&*panic))));
-            }
-        }
-        self.calls_queued
     }
 
     fn step(&mut self, first: Option<DriverInput>) {
@@ -276,8 +249,52 @@ impl Driver {
         }
     }
 
-    /// Ends what belongs to the hub, in the order of R19.
-    pub(crate) fn finish(mut self) {
+    /// Stops what the host runs without asking the engine.
+    fn stop_instances(&mut self) {
+        let instances = std::mem::take(&mut self.instances);
+        let deadline = now() + FENCED_LEAVE;
+        for (index, (instance, child)) in (OWN_CALLS..).zip(instances) {
+            self.shared.queue.push_call(HostCall {
+                number: CallNumber(index),
+                instance,
+                child,
+                deadline,
+                request: HostRequest::Stop(StopReason::LostOwnership),
+            });
+        }
+    }
+}
+
+impl TakeTurns for Driver {
+    type Input = DriverInput;
+
+    fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn next_deadline(&self) -> Timestamp {
+        self.engine.next_deadline().min(self.statics.next_deadline()).min(self.host_watch.next_deadline())
+    }
+
+    /// No operation may be open beside a new one.
+    fn is_at_rest_for(&self, input: &DriverInput) -> bool {
+        self.end.is_none() && (self.sinks.is_empty() || !matches!(input, DriverInput::Command(..)))
+    }
+
+    fn turn(&mut self, first: Option<DriverInput>) -> usize {
+        self.calls_queued = 0;
+        if self.end.is_none() {
+            // A panic is a broken invariant of ours: the hub fences itself and the process lives (R20).
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.step(first))) {
+                self.effects.clear();
+                self.end = Some(End::Failed(failed(panic_text(&*panic))));
+            }
+        }
+        self.calls_queued
+    }
+
+    /// In the order of R19.
+    fn finish(mut self) {
         let shared = Arc::clone(&self.shared);
         let end = self.end.take().unwrap_or(End::Halted);
         let (reason, report, leave) = match end {
@@ -317,21 +334,6 @@ impl Driver {
         // What still waits in the channel is answered by its sinks.
         drop(self);
         shared.ended.set();
-    }
-
-    /// Stops what the host runs without asking the engine.
-    fn stop_instances(&mut self) {
-        let instances = std::mem::take(&mut self.instances);
-        let deadline = now() + FENCED_LEAVE;
-        for (index, (instance, child)) in (OWN_CALLS..).zip(instances) {
-            self.shared.queue.push_call(HostCall {
-                number: CallNumber(index),
-                instance,
-                child,
-                deadline,
-                request: HostRequest::Stop(StopReason::LostOwnership),
-            });
-        }
     }
 }
 

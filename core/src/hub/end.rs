@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 /// Something that happens once and is waited for. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -29,5 +29,29 @@ impl Flag {
             }
         }
         *is_set
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "loom")]
+mod models {
+    use loom::thread;
+
+    use super::*;
+    use crate::sync::model;
+
+    #[test]
+    fn flag_is_set_then_everybody_who_waits_for_it_goes_on() {
+        model(|| {
+            let flag = Flag::default();
+            let waiting = flag.clone();
+            let other = thread::spawn(move || waiting.wait(Duration::MAX));
+            let setting = flag.clone();
+            let setter = thread::spawn(move || setting.set());
+            assert!(flag.wait(Duration::MAX));
+            assert!(other.join().unwrap());
+            assert!(flag.is_set());
+            setter.join().unwrap();
+        });
     }
 }

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::pending::Sink;
 use super::turns::{Role, Turns, Weight};
 use crate::engine::{Command, Input};
 use crate::error::Error;
 use crate::ids::{NodeRef, RequestId};
+use crate::sync::{Receiver, Sender, unbounded};
 
 /// Most commands of the public API that may wait for the driver; above it callers get `overloaded`.
 pub(crate) const MAX_WAITING_COMMANDS: usize = 65_536;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
+use super::clock::now;
 use super::turns::{Role, Turns};
 use crate::engine::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::host::pool::while_blocked;
 use crate::host::queue::{HostItem, HostQueue};
 use crate::ids::RequestId;
+use crate::sync::Mutex;
 
 /// How much later than its own deadline an answer may come before a wait for it gives up: the engine answers
 /// `timeout` itself, unless its thread does not get to run.
@@ -44,7 +44,7 @@ impl Slot {
     }
 
     /// Whether the answer is there; if not, `waker` is told when it is.
-    fn is_answered(&self, waker: &Waker) -> bool {
+    pub(super) fn is_answered(&self, waker: &Waker) -> bool {
         let mut state = self.state.lock();
         let is_open = matches!(*state, SlotState::Open(_));
         if is_open {
@@ -77,6 +77,13 @@ enum Target {
 }
 
 impl Sink {
+    /// Where an answer comes, and where it goes.
+    pub(super) fn slot(operation: &'static str) -> (Arc<Slot>, Self) {
+        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Open(None)) });
+        let sink = Self { operation, target: Some(Target::Slot(Arc::clone(&slot))) };
+        (slot, sink)
+    }
+
     pub(crate) fn queue(operation: &'static str, id: RequestId, queue: HostQueue) -> Self {
         Self { operation, target: Some(Target::Queue(id, queue)) }
     }
@@ -146,8 +153,7 @@ impl<T> Pending<T> {
         convert: fn(Outcome) -> Option<Result<T, Error>>,
         turns: &Arc<Turns>,
     ) -> (Self, Sink) {
-        let slot = Arc::new(Slot { state: Mutex::new(SlotState::Open(None)) });
-        let sink = Sink { operation, target: Some(Target::Slot(Arc::clone(&slot))) };
+        let (slot, sink) = Sink::slot(operation);
         let pending = Self {
             slot,
             turns: Some(Arc::clone(turns)),
@@ -197,9 +203,9 @@ impl<T> Pending<T> {
         if self.slot.is_open()
             && let Some(turns) = &self.turns
         {
-            let until = Instant::now() + timeout.min(FOREVER);
+            let until = now() + timeout;
             let answered = |waker: &Waker| self.slot.is_answered(waker).then_some(());
-            while_blocked(|| turns.stand_by(Role::Caller, Some(until), answered));
+            while_blocked(|| turns.stand_by(Role::Caller, until, answered));
         }
         let mut state = self.slot.state.lock();
         if matches!(*state, SlotState::Open(_)) {
@@ -247,4 +253,8 @@ impl<T> std::fmt::Debug for Pending<T> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "loom")]
+mod models;
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests;

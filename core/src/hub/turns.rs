@@ -8,23 +8,18 @@
 //! hand-overs instead of eight. The threads of the network never run a turn (A7).
 
 use std::hint;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
-
-use crossbeam_channel::Sender;
-use parking_lot::Mutex;
 
 use super::clock::now;
 use super::driver::Driver;
-use super::inputs::DriverInput;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::{self, Mutex, Parker, Sender, Sole};
 use crate::time::Timestamp;
 
 /// How often the hub's own thread looks whether it has the duty again before it sleeps: a few microseconds, which is
-/// less than waking it takes.
-const LOOKS_BEFORE_SLEEP: u32 = 200;
+/// less than waking it takes. A model sleeps at once.
+const LOOKS_BEFORE_SLEEP: u32 = if cfg!(all(test, feature = "loom")) { 0 } else { 200 };
 /// Most turns in a row on a thread that is not the hub's own.
 const MAX_TURNS_ELSEWHERE: usize = 8;
 
@@ -38,13 +33,14 @@ const ON_DUTY: u8 = 2;
 /// Where a thread waits. Each thread has one.
 #[derive(Debug)]
 struct Place {
-    thread: Thread,
+    parker: Parker,
     told: AtomicU8,
 }
 
 impl Place {
+    /// Of the calling thread.
     fn new() -> Arc<Self> {
-        Arc::new(Self { thread: thread::current(), told: AtomicU8::new(WAITING) })
+        Arc::new(Self { parker: Parker::new(), told: AtomicU8::new(WAITING) })
     }
 }
 
@@ -54,11 +50,11 @@ impl Wake for Place {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.thread.unpark();
+        self.parker.unpark();
     }
 }
 
-thread_local! {
+sync::thread_local! {
     static PLACE: Arc<Place> = Place::new();
 }
 
@@ -96,9 +92,30 @@ pub(crate) enum Weight {
     Any,
 }
 
+/// What takes the turns of a hub: its driver.
+pub(crate) trait TakeTurns: Send {
+    /// What a turn takes.
+    type Input;
+
+    /// Takes `first` and what waits, and carries out what follows. Says how many calls the host got.
+    fn turn(&mut self, first: Option<Self::Input>) -> usize;
+
+    /// When a turn is due without an input.
+    fn next_deadline(&self) -> Timestamp;
+
+    /// Whether a turn with `input` brings little else.
+    fn is_at_rest_for(&self, input: &Self::Input) -> bool;
+
+    /// Whether the hub ended: only [`Self::finish`] is left to do.
+    fn has_ended(&self) -> bool;
+
+    /// Ends what belongs to the hub.
+    fn finish(self);
+}
+
 /// The duty of one hub.
-pub(crate) struct Turns {
-    driver: Mutex<Option<Driver>>,
+pub(crate) struct Turns<D: TakeTurns = Driver> {
+    driver: Sole<Option<D>>,
     /// Somebody has the duty, or is being told that it does. From the beginning the hub's own thread has it.
     is_taken: AtomicBool,
     standing_by: Mutex<StandingBy>,
@@ -106,13 +123,13 @@ pub(crate) struct Turns {
     /// When the hub's own thread wakes by itself; zero while it does not sleep.
     sleeps_until: AtomicU64,
     /// To see whether inputs wait.
-    inputs: Sender<DriverInput>,
+    inputs: Sender<D::Input>,
 }
 
-impl Turns {
-    pub(crate) fn new(inputs: Sender<DriverInput>) -> Self {
+impl<D: TakeTurns> Turns<D> {
+    pub(crate) fn new(inputs: Sender<D::Input>) -> Self {
         Self {
-            driver: Mutex::new(None),
+            driver: Sole::new(None),
             is_taken: AtomicBool::new(true),
             standing_by: Mutex::default(),
             own: OnceLock::new(),
@@ -122,7 +139,7 @@ impl Turns {
     }
 
     /// Runs the hub on its own thread, to its end.
-    pub(crate) fn run(&self, driver: Driver) {
+    pub(crate) fn run(&self, driver: D) {
         let own = Place::new();
         let _ = self.own.set(Arc::clone(&own));
         *self.driver.lock() = Some(driver);
@@ -130,13 +147,12 @@ impl Turns {
             if !self.inputs.is_empty() {
                 continue;
             }
-            self.sleeps_until.store(deadline.0, Ordering::SeqCst);
-            self.is_taken.store(false, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
+            self.sleeps_until.store(deadline.0, Ordering::Relaxed);
+            self.give_back();
             if self.inputs.is_empty() || !self.try_take() {
                 self.sleep(&own, deadline);
             }
-            self.sleeps_until.store(0, Ordering::SeqCst);
+            self.sleeps_until.store(0, Ordering::Relaxed);
         }
         // Nobody else takes the duty from now on.
         let driver = self.driver.lock().take();
@@ -149,7 +165,8 @@ impl Turns {
     fn sleep(&self, own: &Place, mut deadline: Timestamp) {
         let mut looks = 0;
         loop {
-            if own.told.swap(WAITING, Ordering::Acquire) == ON_DUTY {
+            if own.told.load(Ordering::Acquire) == ON_DUTY {
+                own.told.store(WAITING, Ordering::Relaxed);
                 return;
             }
             if looks < LOOKS_BEFORE_SLEEP {
@@ -157,21 +174,15 @@ impl Turns {
                 hint::spin_loop();
                 continue;
             }
-            if deadline == Timestamp::NEVER {
-                thread::park();
-                continue;
-            }
-            let left = deadline.since(now());
-            if left > Duration::ZERO {
-                thread::park_timeout(left);
+            if !is_over(deadline) {
+                own.parker.park_until(deadline);
                 continue;
             }
             if self.try_take() {
                 return;
             }
             // Whoever has the duty sees from this that no deadline is kept, and hands the duty back.
-            self.sleeps_until.store(u64::MAX, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
+            self.sleeps_until.store(u64::MAX, Ordering::Relaxed);
             if self.try_take() {
                 return;
             }
@@ -179,13 +190,20 @@ impl Turns {
         }
     }
 
+    /// Takes the duty, unless somebody has it. Whoever has it then sees, once it gave it back, all that this thread did
+    /// before: it looks for more to do then, and this thread need not.
     fn try_take(&self) -> bool {
-        self.is_taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        !self.is_taken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Gives the duty back: an exchange, so that it is ordered with each [`Self::try_take`], also of those that failed.
+    fn give_back(&self) {
+        self.is_taken.swap(false, Ordering::AcqRel);
     }
 
     /// Runs one turn and wakes the host for what it brought. Says when the next one is due; nothing when the hub
     /// ended. Only for who has the duty.
-    fn turn(&self, first: Option<DriverInput>, role: Option<Role>) -> Option<Timestamp> {
+    fn turn(&self, first: Option<D::Input>, role: Option<Role>) -> Option<Timestamp> {
         let mut driver = self.driver.lock();
         let driver = driver.as_mut()?;
         let calls = driver.turn(first);
@@ -199,7 +217,7 @@ impl Turns {
 
     /// Runs turns on a thread that is not the hub's own as long as inputs wait and the thread has nothing else to do;
     /// then passes the duty on.
-    fn turn_elsewhere(&self, mut first: Option<DriverInput>, role: Role, mut is_done: impl FnMut() -> bool) {
+    fn turn_elsewhere(&self, mut first: Option<D::Input>, role: Role, mut is_done: impl FnMut() -> bool) {
         let mut due = None;
         for _ in 0..MAX_TURNS_ELSEWHERE {
             due = self.turn(first.take(), Some(role));
@@ -212,9 +230,8 @@ impl Turns {
             self.tell_own();
             return;
         };
-        self.is_taken.store(false, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let is_more = !self.inputs.is_empty() || deadline.0 < self.sleeps_until.load(Ordering::SeqCst);
+        self.give_back();
+        let is_more = !self.inputs.is_empty() || deadline.0 < self.sleeps_until.load(Ordering::Relaxed);
         if is_more && self.try_take() {
             self.tell_own();
         }
@@ -223,35 +240,29 @@ impl Turns {
     fn tell_own(&self) {
         if let Some(own) = self.own.get() {
             own.told.store(ON_DUTY, Ordering::Release);
-            own.thread.unpark();
+            own.parker.unpark();
         }
     }
 
     /// Runs the turn of `input` here if the hub is at rest; else gives it back, to be queued. `role` is what the
     /// thread waits for next, `is_done` whether it needs to wait no more.
-    pub(crate) fn try_run(
-        &self,
-        input: DriverInput,
-        role: Role,
-        is_done: impl Fn() -> bool,
-    ) -> Result<(), DriverInput> {
+    pub(crate) fn try_run(&self, input: D::Input, role: Role, is_done: impl Fn() -> bool) -> Result<(), D::Input> {
         if !self.try_take() {
             return Err(input);
         }
-        let is_at_rest = |driver: &Driver| driver.is_at_rest_for(&input);
+        let is_at_rest = |driver: &D| driver.is_at_rest_for(&input);
         if self.inputs.is_empty() && self.driver.lock().as_ref().is_some_and(is_at_rest) {
             self.turn_elsewhere(Some(input), role, is_done);
             return Ok(());
         }
-        self.is_taken.store(false, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
+        self.give_back();
         // The caller queues its input and calls for a turn: others that came meanwhile are seen with it.
         Err(input)
     }
 
     /// An input was queued: somebody has to run a turn.
     pub(crate) fn call(&self, weight: Weight) {
-        if self.is_taken.swap(true, Ordering::SeqCst) {
+        if !self.try_take() {
             return;
         }
         let mut standing_by = self.standing_by.lock();
@@ -263,7 +274,7 @@ impl Turns {
         };
         place.told.store(ON_DUTY, Ordering::Release);
         drop(standing_by);
-        place.thread.unpark();
+        place.parker.unpark();
     }
 
     /// Calls were queued for the host: wakes as many threads that wait for one.
@@ -276,7 +287,7 @@ impl Turns {
         }
         drop(standing_by);
         for place in woken {
-            place.thread.unpark();
+            place.parker.unpark();
         }
     }
 
@@ -285,7 +296,7 @@ impl Turns {
     pub(crate) fn stand_by<T>(
         &self,
         role: Role,
-        until: Option<Instant>,
+        until: Timestamp,
         mut take: impl FnMut(&Waker) -> Option<T>,
     ) -> Option<T> {
         let place = PLACE.try_with(Arc::clone).unwrap_or_else(|_| Place::new());
@@ -296,15 +307,11 @@ impl Turns {
             let (mut taken, mut is_late) = (None, false);
             while place.told.load(Ordering::Acquire) == WAITING {
                 taken = take(&waker);
-                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-                is_late = left == Some(Duration::ZERO);
+                is_late = is_over(until);
                 if taken.is_some() || is_late {
                     break;
                 }
-                match left {
-                    Some(left) => thread::park_timeout(left),
-                    None => thread::park(),
-                }
+                place.parker.park_until(until);
             }
             match (self.leave(role, &place), taken.is_some()) {
                 (ON_DUTY, true) => self.tell_own(),
@@ -337,11 +344,20 @@ impl Turns {
     }
 }
 
-impl std::fmt::Debug for Turns {
+/// Whether this time has come.
+fn is_over(deadline: Timestamp) -> bool {
+    deadline != Timestamp::NEVER && now() >= deadline
+}
+
+impl<D: TakeTurns> std::fmt::Debug for Turns<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turns").field("is_taken", &self.is_taken).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
+#[cfg(feature = "loom")]
+mod models;
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests;

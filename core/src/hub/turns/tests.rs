@@ -1,4 +1,6 @@
 use std::sync::atomic::AtomicUsize;
+use std::thread;
+use std::time::Duration;
 
 use super::*;
 use crate::hub::inputs;
@@ -11,8 +13,8 @@ fn turns() -> Arc<Turns> {
     Arc::clone(inputs.turns())
 }
 
-fn until(time: Duration) -> Option<Instant> {
-    Instant::now().checked_add(time)
+fn until(time: Duration) -> Timestamp {
+    now() + time
 }
 
 fn wait_for(turns: &Turns, hosts: usize) {
