@@ -184,7 +184,8 @@ fn scenario_04_guided_start_without_with_a_wrong_and_with_a_right_mapping() {
     for hub in &cluster.hubs {
         eventually_or("every registry tells the mapping", || {
             let rows = hub.process_registry();
-            let is_elsewhere = |(n, id): &(usize, &String)| rows.get(id.as_str()).map(|row| nodes_of(row)) != Some(vec![at(*n)]);
+            let is_elsewhere =
+                |(n, id): &(usize, &String)| rows.get(id.as_str()).map(|row| nodes_of(row)) != Some(vec![at(*n)]);
             ids.iter().enumerate().find(is_elsewhere).map(|(_, id)| format!("{id} as {} knows", hub.node_name()))
         });
     }
