@@ -106,18 +106,26 @@ fn environment() -> Outcome<python::Environment> {
         .ok_or_else(|| Failure::new("there is no environment with the wheel: the suite `wheel` makes it"))
 }
 
+/// The examples of the READMEs, plain and typed, by the installed wheel.
 fn readme() -> Outcome<Ended> {
-    let path = process::root().join("README.md");
-    let text = process::io("README.md", std::fs::read_to_string(path))?;
-    let example = process::block(&text, "python", "import process_hub")
-        .ok_or_else(|| Failure::new("README.md has no block of Python"))?;
-    let mut command = environment()?.python();
-    let prints = process::run_watched(command.args(["-I", "-c", example]), |line| Some(line.to_owned()))?;
-    match prints.as_deref() {
-        Some("2") => Ok(Ended::Passed(Some("prints 2".into()))),
-        Some(other) => Err(Failure::new(format!("it printed {other:?}, not 2"))),
-        None => Err(Failure::new("it printed nothing")),
+    let environment = environment()?;
+    let page = |name: &str| process::io(name, std::fs::read_to_string(process::root().join(name)));
+    let missing = |what: &str| Failure::new(format!("there is no {what} block of Python in the page"));
+    let (main, own) = (page("README.md")?, page("bindings-python/README.md")?);
+    let plain = process::block(&main, "python", "import process_hub").ok_or_else(|| missing("plain"))?;
+    let typed = process::block(&own, "python", "import Any").ok_or_else(|| missing("typed"))?;
+    for example in [plain, typed] {
+        let mut command = environment.python();
+        let prints = process::run_watched(command.args(["-I", "-c", example]), |line| Some(line.to_owned()))?;
+        if prints.as_deref() != Some("2") {
+            let prints = prints.unwrap_or_else(|| "nothing".into());
+            return Err(Failure::new(format!("it printed {prints}, not 2")));
+        }
     }
+    let mut check = process::command(python::tool("mypy")?);
+    check.arg("--strict").arg("--python-executable").arg(environment.program("python"));
+    process::run(check.args(["-c", typed]))?;
+    Ok(Ended::Passed(Some("both print 2, the typed one passes mypy --strict".into())))
 }
 
 fn pytest() -> Outcome<Ended> {

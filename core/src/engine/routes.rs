@@ -80,11 +80,22 @@ impl Recipient {
     }
 }
 
+/// A `send` to all: one message to each instance.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) request: RequestId,
+    /// Messages without an answer.
+    pub(super) open: usize,
+    /// The first error.
+    pub(super) error: Option<Error>,
+    /// Some instance handled its message, or may have.
+    pub(super) may_have_run: bool,
+}
+
 /// The messages this hub sent.
 #[derive(Debug, Default)]
 pub(super) struct Router {
     pub(super) open: IndexMap<u64, OpenMessage, FixedHash>,
     pub(super) routes: IndexMap<ChildId, Route, FixedHash>,
-    /// `send` to all: the request, how many are open, the first error.
-    pub(super) groups: BTreeMap<u64, (RequestId, usize, Option<Error>)>,
+    pub(super) groups: BTreeMap<u64, Group>,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::children::Slot;
 use super::io::{MessageCommand, Recipient};
 use super::local::{Local, Phase};
-use super::routes::{OpenMessage, Place};
+use super::routes::{Group, OpenMessage, Place};
 use super::{Engine, Outcome, TimerKey};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{ChildId, NodeName, NodeRef, RequestId};
@@ -72,7 +72,7 @@ impl Engine {
             return;
         }
         let group = self.next_internal_request();
-        self.router.groups.insert(group, (request, nodes.len(), None));
+        self.router.groups.insert(group, Group { request, open: nodes.len(), error: None, may_have_run: false });
         for node in nodes {
             let id = self.next_internal_request();
             let command = MessageCommand { recipient: Recipient::Node(node), ..command.clone() };
@@ -363,17 +363,17 @@ impl Engine {
     }
 
     fn group_done(&mut self, group: u64, error: Option<Error>) {
-        let Some((request, open, first)) = self.router.groups.get_mut(&group) else {
+        let Some(of) = self.router.groups.get_mut(&group) else {
             return;
         };
-        *open -= 1;
-        if first.is_none() {
-            *first = error;
-        }
-        if *open == 0 {
-            let (request, result) = (*request, first.take().map_or(Ok(Outcome::Done), Err));
-            self.router.groups.remove(&group);
-            self.reply(request, result);
+        of.open -= 1;
+        of.may_have_run |= error.as_ref().is_none_or(|error| error.maybe_executed);
+        of.error = of.error.take().or(error);
+        if of.open == 0
+            && let Some(Group { request, error, may_have_run, .. }) = self.router.groups.remove(&group)
+        {
+            let error = error.map(|error| error.with_maybe_executed(may_have_run));
+            self.reply(request, error.map_or(Ok(Outcome::Done), Err));
         }
     }
 
