@@ -186,9 +186,9 @@ impl Membership {
         match effect {
             SwimEffect::Packet { to, bytes } => {
                 // Packets may be lost: membership asks again.
-                let sent = core.transport.send(&to.node, Lane::Ctl, &Channel::Swim, bytes);
+                let sent = core.transport.send(&to, Lane::Ctl, &Channel::Swim, bytes);
                 if let Err(error) = sent {
-                    tracing::trace!(target: "process_hub::node", to = %to.node, %error, "a packet was not sent");
+                    tracing::trace!(target: "process_hub::node", %to, %error, "a packet was not sent");
                 }
             }
             SwimEffect::Connect(contact) => core.transport.connect(&contact.address),

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
+use bytes::Bytes;
 use foca::{
     Config, Foca, Member, Message as FocaMessage, NoCustomBroadcast, Notification, PeriodicParams, Runtime, State,
     Timer,
@@ -16,6 +17,7 @@ use super::{Step, Swim};
 use crate::config::Profile;
 use crate::ids::{NodeName, NodeRef};
 use crate::swim::Evidence;
+use crate::time::Timestamp;
 
 /// Shortest delay of a timer, so that a configuration of zeros cannot keep a tick busy for ever.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
@@ -63,7 +65,7 @@ fn max_transmissions(node_count: usize) -> NonZeroU8 {
 /// What foca asked for during one call.
 #[derive(Default)]
 pub(super) struct Outbox {
-    packets: Vec<(Id, Vec<u8>)>,
+    packets: Vec<(NodeRef, Bytes)>,
     timers: Vec<(Timer<Id>, Duration)>,
     changed: Vec<NodeName>,
     displaced: Vec<NodeRef>,
@@ -99,12 +101,21 @@ impl Runtime<Id> for Outbox {
     }
 
     fn send_to(&mut self, to: Id, data: &[u8]) {
-        self.packets.push((to, data.to_vec()));
+        self.packets.extend(Message::Foca(data).encode().map(|packet| (to.node, packet)));
     }
 
     fn submit_after(&mut self, event: Timer<Id>, after: Duration) {
         self.timers.push((event, after));
     }
+}
+
+/// The rounds of gossip. They rest while there is nothing to tell: an idle node would wake up ten times a second for
+/// them.
+#[derive(Default)]
+pub(super) struct Gossip {
+    /// foca's timer of the next round, which is due once there is something to tell.
+    at_rest: Option<Timer<Id>>,
+    last_at: Timestamp,
 }
 
 type Machine = Foca<Id, IdCodec, ChaCha8Rng, NoCustomBroadcast>;
@@ -125,8 +136,8 @@ impl Swim {
     }
 
     fn carry_out(&mut self, outbox: Outbox, step: &mut Step<'_>) {
-        for (to, data) in outbox.packets {
-            self.send(&to.node, &Message::Foca(data.into()), step);
+        for (to, packet) in outbox.packets {
+            self.send_packet(to, packet, step);
         }
         for (timer, delay) in outbox.timers {
             self.schedule_foca(timer, delay, step);
@@ -144,6 +155,24 @@ impl Swim {
         for id in outbox.failed_probes {
             self.probe_failed(&id, step);
         }
+        self.resume_gossip(step);
+    }
+
+    /// A timer of foca is due.
+    pub(super) fn foca_timer(&mut self, timer: Timer<Id>, step: &mut Step<'_>) {
+        if matches!(timer, Timer::PeriodicGossip(_)) {
+            self.gossip.last_at = step.now;
+        }
+        self.with_foca(step, |foca, outbox| foca.handle_timer(timer, outbox));
+    }
+
+    fn resume_gossip(&mut self, step: &Step<'_>) {
+        if self.foca.updates_backlog() > 0
+            && let Some(timer) = self.gossip.at_rest.take()
+        {
+            let at = (self.gossip.last_at + self.profile.gossip).max(step.now + SHORTEST_DELAY);
+            self.timers.add(at, Due::Foca(timer));
+        }
     }
 
     fn schedule_foca(&mut self, timer: Timer<Id>, delay: Duration, step: &Step<'_>) {
@@ -153,7 +182,11 @@ impl Swim {
             Timer::ProbeRandomMember(_) | Timer::SendIndirectProbe { .. } => {
                 delay * (1 + u32::from(self.health.score()))
             }
-            Timer::PeriodicAnnounce(_) | Timer::PeriodicAnnounceDown(_) | Timer::PeriodicGossip(_) => delay,
+            Timer::PeriodicGossip(_) => {
+                self.gossip.at_rest = Some(timer);
+                return;
+            }
+            Timer::PeriodicAnnounce(_) | Timer::PeriodicAnnounceDown(_) => delay,
         };
         self.timers.add(step.now + delay.max(SHORTEST_DELAY), Due::Foca(timer));
     }

@@ -1,9 +1,8 @@
 //! What foca takes a member for.
 
-use std::sync::Arc;
-
 use foca::{Identity, State};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 use super::Evidence;
 use crate::error::Error;
@@ -22,7 +21,7 @@ pub(super) struct Id {
     /// Raised by the node itself each time others had buried it: the same node to everybody but foca.
     pub(super) bump: u32,
     /// Where the node listens; empty where the receiver knows it.
-    pub(super) address: Arc<str>,
+    pub(super) address: SmolStr,
     /// Why a member counts as gone; travels with `Down` updates and is no part of who it is.
     pub(super) evidence: Option<Evidence>,
 }
@@ -39,7 +38,7 @@ impl Id {
     }
 
     pub(super) fn contact(&self) -> Contact {
-        Contact { node: self.node.clone(), address: self.address.as_ref().to_owned() }
+        Contact { node: self.node.clone(), address: self.address.to_string() }
     }
 
     /// This identity with the reason of its end.
@@ -50,7 +49,7 @@ impl Id {
 
     /// The identity without what the receiver knows anyway.
     pub(super) fn without_address(&self) -> Self {
-        Self { address: "".into(), evidence: None, ..self.clone() }
+        Self { node: self.node.clone(), address: SmolStr::default(), evidence: None, ..*self }
     }
 }
 

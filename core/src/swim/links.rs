@@ -18,7 +18,6 @@ const SMALLER_DIALS_AGAIN_AFTER: Duration = Duration::from_millis(1000);
 
 /// One authenticated link.
 pub(super) struct Link {
-    pub(super) address: String,
     /// Told from timers of an earlier link by this.
     pub(super) session: u64,
     pub(super) admission: Admission,
@@ -38,14 +37,13 @@ impl Link {
 
 impl Swim {
     pub(super) fn link_up(&mut self, contact: Contact, step: &mut Step<'_>) {
-        let Contact { node, address } = contact;
+        let Contact { node, .. } = contact;
         if node == self.me.node {
             step.effects.push(SwimEffect::Disconnect(node));
             return;
         }
         let session = self.next_nonce();
         let link = Link {
-            address,
             session,
             admission: Admission::Unknown,
             last_heard: step.now,

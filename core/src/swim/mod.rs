@@ -29,6 +29,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use self::foca_driver::Gossip;
 use self::identity::Id;
 use self::leave::Leaving;
 use self::links::Link;
@@ -95,7 +96,7 @@ pub enum SwimEffect {
     /// Send this over the link; without one it may be dropped. At most 60 KiB, mostly below 1200 bytes.
     Packet {
         /// To whom.
-        to: Contact,
+        to: NodeRef,
         /// The encoded packet.
         bytes: Bytes,
     },
@@ -129,6 +130,7 @@ pub struct Swim {
     foca: Foca<Id, IdCodec, ChaCha8Rng, NoCustomBroadcast>,
     rng: ChaCha8Rng,
     timers: Timers,
+    gossip: Gossip,
     links: BTreeMap<NodeRef, Link>,
     /// What the hubs were told: the members that are up.
     published: BTreeMap<NodeName, Contact>,
@@ -174,6 +176,7 @@ impl Swim {
             foca,
             rng,
             timers: Timers::default(),
+            gossip: Gossip::default(),
             links: BTreeMap::new(),
             published: BTreeMap::new(),
             departed: BTreeMap::new(),
@@ -243,7 +246,7 @@ impl Swim {
 
     fn fire(&mut self, due: Due, step: &mut Step<'_>) {
         match due {
-            Due::Foca(timer) => self.with_foca(step, |foca, outbox| foca.handle_timer(timer, outbox)),
+            Due::Foca(timer) => self.foca_timer(timer, step),
             Due::Suspicion(name, number) => self.step_suspicion(&name, number, step),
             Due::NameCheck(newcomer, nonce) => self.step_name_check(&newcomer, nonce, step),
             Due::Hello(peer, session) => self.repeat_hello(&peer, session, step),
@@ -274,7 +277,7 @@ impl Swim {
             Message::Answer { origin, nonce, me } => self.answered(origin, nonce, me, step),
             Message::Leave => self.peer_leaves(from, step),
             Message::LeaveAck => self.leave_acknowledged(from, step),
-            Message::Foca(data) if is_member_link => self.foca_packet(from, &data, step),
+            Message::Foca(data) if is_member_link => self.foca_packet(from, data, step),
             Message::State { records, wants_reply } if is_member_link => {
                 self.take_state(from, records, wants_reply, step)
             }
@@ -288,10 +291,15 @@ impl Swim {
     }
 
     /// Sends a message over the link of `to`; without one nothing happens.
-    fn send(&self, to: &NodeRef, message: &Message, step: &mut Step<'_>) {
-        if let (Some(link), Some(bytes)) = (self.links.get(to), message.encode()) {
-            step.effects
-                .push(SwimEffect::Packet { to: Contact { node: to.clone(), address: link.address.clone() }, bytes });
+    fn send(&self, to: &NodeRef, message: &Message<'_>, step: &mut Step<'_>) {
+        if let Some(bytes) = message.encode() {
+            self.send_packet(to.clone(), bytes, step);
+        }
+    }
+
+    fn send_packet(&self, to: NodeRef, bytes: Bytes, step: &mut Step<'_>) {
+        if self.links.contains_key(&to) {
+            step.effects.push(SwimEffect::Packet { to, bytes });
         }
     }
 

@@ -24,9 +24,9 @@ pub(super) const STATE_BUDGET_BYTES: usize = 48 << 10;
 
 /// One packet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) enum Message {
+pub(super) enum Message<'a> {
     /// foca's own: probes, acks, gossip.
-    Foca(Bytes),
+    Foca(&'a [u8]),
     /// First packet on a link.
     Hello(Hello),
     /// The name verdict "accepted", with the rank to take and the hash of my view.
@@ -67,7 +67,7 @@ pub(super) struct Probe {
     pub(super) suspected: Option<Record>,
 }
 
-impl Message {
+impl<'a> Message<'a> {
     /// The packet; `None` when it cannot be encoded or is too large.
     pub(super) fn encode(&self) -> Option<Bytes> {
         let mut bytes = Vec::with_capacity(USUAL_BYTES);
@@ -77,7 +77,7 @@ impl Message {
     }
 
     /// The message of a packet; `None` for another version or anything that is not one whole message.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         if bytes.len() > MAX_MESSAGE_BYTES {
             return None;
         }
@@ -114,6 +114,8 @@ impl FocaPacket {
 
 /// Most packets are smaller.
 const USUAL_BYTES: usize = 256;
+/// Three identities with names and addresses of the longest, in a packet that has room for two of them.
+const MAX_VALUE_BYTES: usize = 2 << 10;
 
 /// foca's codec: postcard values one after the other.
 pub(super) struct IdCodec;
@@ -148,12 +150,13 @@ impl Codec<Id> for IdCodec {
 }
 
 fn put(value: &impl Serialize, mut buf: impl BufMut) -> Result<(), CodecError> {
-    let bytes = postcard::to_extend(value, Vec::with_capacity(USUAL_BYTES))?;
+    let mut room = [0; MAX_VALUE_BYTES];
+    let bytes = postcard::to_slice(value, &mut room)?;
     let left = buf.remaining_mut();
     if left < bytes.len() {
         return Err(CodecError::NoRoom { needed: bytes.len(), left });
     }
-    buf.put_slice(&bytes);
+    buf.put_slice(bytes);
     Ok(())
 }
 

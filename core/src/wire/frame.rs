@@ -16,8 +16,12 @@ use crate::payload::MAX_STATE_BYTES;
 
 /// The protocol version in the first byte of every frame.
 pub(crate) const VERSION: u8 = 1;
+/// The version, the header, the variant and the count of a batch take less.
+const HEADER_BYTES: usize = 64;
 /// Room left in a frame for its header and the transport's.
 const HEADROOM_BYTES: usize = 2 << 10;
+/// Most batches are smaller.
+const USUAL_BYTES: usize = 256;
 /// Largest encoded message: a state and what goes with it.
 const MAX_MESSAGE_BYTES: usize = MAX_STATE_BYTES + (2 << 20);
 /// Unfinished large messages kept per peer.
@@ -92,8 +96,16 @@ pub(crate) fn encode(message: &Message) -> Option<Vec<u8>> {
 pub(crate) struct Outbox {
     encoded: Vec<u8>,
     count: usize,
-    frames: Vec<Vec<u8>>,
-    large: Vec<Vec<u8>>,
+    closed: Vec<Closed>,
+}
+
+/// What is in one frame, or in the frames of one message.
+#[derive(Debug)]
+enum Closed {
+    /// This many messages.
+    Batch(usize, Vec<u8>),
+    /// One message too large for a frame.
+    Large(Vec<u8>),
 }
 
 fn frame_limit(lane: Lane) -> usize {
@@ -106,6 +118,9 @@ fn frame_limit(lane: Lane) -> usize {
 impl Outbox {
     /// Appends one message.
     pub(crate) fn push(&mut self, lane: Lane, message: &Message) {
+        if self.encoded.capacity() == 0 {
+            self.encoded.reserve(USUAL_BYTES);
+        }
         let before = self.encoded.len();
         // Encoding into a growing buffer cannot fail; were it to, the message is lost like any lost frame.
         let Ok(encoded) = append(message, std::mem::take(&mut self.encoded)) else {
@@ -130,9 +145,7 @@ impl Outbox {
         if length > limit {
             let large = self.encoded.split_off(before);
             self.close_batch();
-            // Keeps the order: what came before goes before.
-            self.frames.push(Vec::new());
-            self.large.push(large);
+            self.closed.push(Closed::Large(large));
             return;
         }
         if self.encoded.len() > limit {
@@ -144,49 +157,48 @@ impl Outbox {
     }
 
     fn close_batch(&mut self) {
-        if self.count == 0 {
-            return;
+        if self.count > 0 {
+            let count = std::mem::take(&mut self.count);
+            self.closed.push(Closed::Batch(count, std::mem::take(&mut self.encoded)));
         }
-        let mut batch = append(&self.count, Vec::with_capacity(self.encoded.len() + 5)).unwrap_or_default();
-        batch.append(&mut self.encoded);
-        self.frames.push(batch);
-        self.count = 0;
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0 && self.frames.is_empty()
+        self.count == 0 && self.closed.is_empty()
     }
 
     /// Takes all frames, numbered from `header.number + 1` on; returns the last number used.
     pub(crate) fn take(&mut self, lane: Lane, mut header: Header, mut send: impl FnMut(Bytes)) -> u64 {
         self.close_batch();
-        let mut large = std::mem::take(&mut self.large).into_iter();
-        for batch in std::mem::take(&mut self.frames) {
-            if batch.is_empty() {
-                let whole = Bytes::from(large.next().unwrap_or_default());
-                let limit = frame_limit(lane);
-                let count = u32::try_from(whole.len().div_ceil(limit)).unwrap_or(u32::MAX);
-                let id = header.number + 1;
-                for index in 0..count {
-                    let start = index as usize * limit;
-                    let data = whole.slice(start..(start + limit).min(whole.len()));
+        for closed in std::mem::take(&mut self.closed) {
+            match closed {
+                Closed::Batch(count, messages) => {
                     header.number += 1;
-                    let body = Body::Piece { id, index, count, data };
-                    let mut frame = start_frame(header, limit + HEADROOM_BYTES);
-                    if let Ok(encoded) = append(&body, std::mem::take(&mut frame)) {
-                        send(Bytes::from(encoded));
+                    let mut frame = start_frame(header, messages.len() + HEADER_BYTES);
+                    // `Body::Batch` is variant 0 followed by the count and the messages, which are encoded already.
+                    frame.push(0);
+                    frame = append(&count, frame).unwrap_or_default();
+                    frame.extend_from_slice(&messages);
+                    send(Bytes::from(frame));
+                }
+                Closed::Large(message) => {
+                    let whole = Bytes::from(message);
+                    let limit = frame_limit(lane);
+                    let count = u32::try_from(whole.len().div_ceil(limit)).unwrap_or(u32::MAX);
+                    let id = header.number + 1;
+                    for index in 0..count {
+                        let start = index as usize * limit;
+                        let data = whole.slice(start..(start + limit).min(whole.len()));
+                        header.number += 1;
+                        let body = Body::Piece { id, index, count, data };
+                        if let Ok(frame) = append(&body, start_frame(header, limit + HEADROOM_BYTES)) {
+                            send(Bytes::from(frame));
+                        }
                     }
                 }
-                continue;
             }
-            header.number += 1;
-            let mut frame = start_frame(header, batch.len() + 64);
-            // `Body::Batch` is variant 0 followed by the length and the messages: all of it is already encoded.
-            frame.push(0);
-            frame.extend_from_slice(&batch);
-            send(Bytes::from(frame));
         }
         header.number
     }

@@ -108,7 +108,7 @@ impl World {
 
     fn carry_out_swim(&mut self, at: ProcessId, effect: SwimEffect) -> Check {
         match effect {
-            SwimEffect::Packet { to, bytes } => self.send_packet(at, &to.node, &bytes),
+            SwimEffect::Packet { to, bytes } => self.send_packet(at, &to, &bytes),
             SwimEffect::Connect(contact) => {
                 if let Some(slot) = slot_at(&contact.address) {
                     self.dial(at, slot);

@@ -252,3 +252,26 @@ fn three_nodes_are_idle_for_a_minute_then_each_sends_at_most_thirty_kilobytes() 
         assert!(bytes <= 30_000, "{bytes} bytes");
     }
 }
+
+#[test]
+fn nothing_is_to_be_told_then_gossip_rests() {
+    let mut cluster = Cluster::settled(3, 15);
+    cluster.run(Duration::from_secs(10));
+    let before: Vec<usize> = cluster.nodes.iter().map(|node| node.ticks).collect();
+    cluster.run(Duration::from_secs(60));
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        let ticks = node.ticks - before;
+        // Two for each of 200 probes, one a second for the hash of the view, and the announcements. Gossip would have 600.
+        assert!((400..700).contains(&ticks), "{ticks} ticks");
+    }
+}
+
+#[test]
+fn gossip_rested_then_news_is_told_at_once() {
+    let mut cluster = Cluster::settled(3, 16);
+    cluster.run(Duration::from_secs(10));
+    let newcomer = cluster.start("node-3", 1003);
+    cluster.dial(newcomer, 0);
+    let told = cluster.run_until(Duration::from_secs(5), |cluster| cluster.is_complete());
+    assert!(told.is_some_and(|time| time < Duration::from_millis(500)), "{told:?}");
+}

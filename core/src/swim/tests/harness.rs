@@ -23,6 +23,8 @@ pub(super) struct Node {
     /// Nodes with another number get no packets through.
     side: u8,
     pub(super) sent_bytes: usize,
+    /// How often its deadline came.
+    pub(super) ticks: usize,
     up: BTreeMap<NodeName, NodeRef>,
 }
 
@@ -108,6 +110,7 @@ impl Cluster {
             stalled_until: Timestamp(0),
             side: 0,
             sent_bytes: 0,
+            ticks: 0,
             up: BTreeMap::new(),
         });
         self.nodes.len() - 1
@@ -227,6 +230,7 @@ impl Cluster {
             if event == Some(next) {
                 self.step_event();
             } else {
+                self.nodes[tick.1].ticks += 1;
                 self.input(tick.1, SwimInput::Tick);
             }
         }
@@ -294,7 +298,7 @@ impl Cluster {
         match &effect {
             SwimEffect::Packet { to, bytes } => {
                 assert!(bytes.len() <= 60 << 10, "{} bytes", bytes.len());
-                self.send(process, &to.node, bytes.clone());
+                self.send(process, to, bytes.clone());
                 return;
             }
             SwimEffect::Connect(contact) => {

@@ -121,7 +121,7 @@ fn member_speaks_for_another_then_foca_never_hears_it() {
     let foreign: Vec<Bytes> = packets
         .into_iter()
         .filter(|bytes| match Message::decode(bytes) {
-            Some(Message::Foca(data)) => crate::swim::wire::FocaPacket::decode(&data)
+            Some(Message::Foca(data)) => crate::swim::wire::FocaPacket::decode(data)
                 .is_some_and(|packet| packet.header.dst.node == me && packet.header.src.node.name.as_str() == "node-2"),
             _ => false,
         })
