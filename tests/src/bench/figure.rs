@@ -55,6 +55,8 @@ pub enum Unit {
     Ns,
     /// Bytes.
     Bytes,
+    /// Thousands of bytes.
+    Kilobytes,
     /// How many times as long.
     Times,
 }
@@ -68,6 +70,7 @@ impl Unit {
             Self::Us => "µs",
             Self::Ns => "ns",
             Self::Bytes => "B",
+            Self::Kilobytes => "kB",
             Self::Times => "×",
         }
     }
@@ -98,11 +101,15 @@ pub enum Workload {
     Leave,
     /// The third node is killed.
     Failover,
+    /// Processor time of the busiest of three nodes in a minute in which nothing happens.
+    IdleCpu,
+    /// What the busiest of three nodes writes in that minute.
+    IdleTraffic,
 }
 
 impl Workload {
     /// All, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Start,
         Self::Stop,
         Self::Growth,
@@ -114,6 +121,8 @@ impl Workload {
         Self::Join,
         Self::Leave,
         Self::Failover,
+        Self::IdleCpu,
+        Self::IdleTraffic,
     ];
 
     /// The name in `--only` and in the JSON line.
@@ -131,6 +140,8 @@ impl Workload {
             Self::Join => "join",
             Self::Leave => "leave",
             Self::Failover => "failover",
+            Self::IdleCpu => "idle_cpu",
+            Self::IdleTraffic => "idle_traffic",
         }
     }
 
@@ -149,6 +160,8 @@ impl Workload {
             Self::Join => "join with handover",
             Self::Leave => "leave with handover",
             Self::Failover => "failover after SIGKILL",
+            Self::IdleCpu => "processor time of an idle minute, per node",
+            Self::IdleTraffic => "bytes sent in an idle minute, per node",
         }
     }
 
@@ -156,11 +169,12 @@ impl Workload {
     #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
-            Self::Start | Self::Stop | Self::Join | Self::Leave | Self::Failover => Unit::Ms,
+            Self::Start | Self::Stop | Self::Join | Self::Leave | Self::Failover | Self::IdleCpu => Unit::Ms,
             Self::LocalCall | Self::RemoteCall | Self::Message => Unit::Us,
             Self::Lookup => Unit::Ns,
             Self::Memory => Unit::Bytes,
             Self::Growth => Unit::Times,
+            Self::IdleTraffic => Unit::Kilobytes,
         }
     }
 
@@ -180,6 +194,7 @@ impl Workload {
             (Self::Memory, _, _) => per_language(Some(1024.0), None),
             (Self::Join | Self::Leave, _, 10_000) => Some(80.0),
             (Self::Failover, _, 10_000) => Some(60.0),
+            (Self::IdleCpu | Self::IdleTraffic, _, _) => Some(100.0),
             (
                 Self::Start | Self::Stop | Self::LocalCall | Self::Message | Self::Join | Self::Leave | Self::Failover,
                 _,
@@ -208,6 +223,8 @@ impl Workload {
             (Self::Join, _, 10_000) => Some("787 ms"),
             (Self::Leave, _, 10_000) => Some("443 ms"),
             (Self::Failover, _, 10_000) => Some("252 ms"),
+            (Self::IdleCpu, _, _) => Some("1,260 ms"),
+            (Self::IdleTraffic, _, _) => Some("1,700 kB"),
             (Self::Start | Self::Stop | Self::Message | Self::Join | Self::Leave | Self::Failover, _, _) => None,
         }
     }

@@ -40,6 +40,16 @@ impl Answer {
     }
 }
 
+/// What a process took, as the kernel counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Processor time of the threads that still run; those of a hub end with it.
+    pub cpu: Duration,
+    /// Bytes written, to sockets for the most part; the answers to the bench, and 8 bytes for each time a thread wakes
+    /// another, are in it.
+    pub written: u64,
+}
+
 /// A process that runs one node. Dropping it kills the process.
 #[derive(Debug)]
 pub struct NodeProcess {
@@ -115,6 +125,27 @@ impl NodeProcess {
     pub fn ask(&mut self, order: &Value) -> Result<Answer, String> {
         self.order(order)?;
         self.answer()
+    }
+
+    /// What the process took and wrote so far.
+    ///
+    /// # Errors
+    /// When the process is gone, or the kernel does not tell.
+    pub fn usage(&self) -> Result<Usage, String> {
+        let root = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let read =
+            |path: PathBuf| std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()));
+        let number = |text: Option<&str>| text.and_then(|text| text.trim().parse::<u64>().ok());
+        let mut cpu = Duration::ZERO;
+        let tasks = root.join("task");
+        for task in std::fs::read_dir(&tasks).map_err(|error| format!("{}: {error}", tasks.display()))? {
+            let path = task.map_err(|error| error.to_string())?.path().join("schedstat");
+            let text = read(path)?;
+            cpu += Duration::from_nanos(number(text.split(' ').next()).ok_or("a schedstat without a time")?);
+        }
+        let io = read(root.join("io"))?;
+        let written = number(io.lines().find_map(|line| line.strip_prefix("wchar:"))).ok_or("an io without wchar")?;
+        Ok(Usage { cpu, written })
     }
 
     /// SIGKILL.

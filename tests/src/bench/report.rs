@@ -105,8 +105,8 @@ fn row(figure: &Figure) -> String {
 fn amount(value: f64, unit: Unit) -> String {
     let digits = match unit {
         Unit::Ns | Unit::Bytes => 0,
-        Unit::Ms | Unit::Us | Unit::Times if value >= 100.0 => 0,
-        Unit::Ms | Unit::Us | Unit::Times => 1,
+        Unit::Ms | Unit::Us | Unit::Kilobytes | Unit::Times if value >= 100.0 => 0,
+        Unit::Ms | Unit::Us | Unit::Kilobytes | Unit::Times => 1,
     };
     format!("{value:.digits$}")
 }

@@ -1,15 +1,19 @@
 //! What is run: three scenarios, each on fresh clusters.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::cluster::{Cluster, settled};
 use super::figure::{Figures, Language, Setting, Workload};
-use super::node::Programs;
+use super::node::{NodeProcess, Programs};
 
 /// Children of the workloads that move them.
 const MOVING: usize = 10_000;
+/// How long nothing happens.
+const IDLE: Duration = Duration::from_secs(60);
+/// Before that: what follows the start of the children is over.
+const CALM: Duration = Duration::from_secs(5);
 /// Lookups of a run.
 const LOOKUPS: usize = 1_000_000;
 
@@ -63,6 +67,10 @@ impl Plan {
         }
         if self.wants(&[Workload::Join, Workload::Leave]) {
             attempt("join and leave".into(), &mut |figures| join_and_leave(programs, language, figures));
+        }
+        // Once: it takes a minute, and counts what does not depend on chance.
+        if run == 1 && self.wants(&[Workload::IdleCpu, Workload::IdleTraffic]) {
+            attempt("an idle minute".into(), &mut |figures| idle(programs, language, figures));
         }
         if self.wants(&[Workload::Failover]) {
             attempt("failover".into(), &mut |figures| failover(programs, language, figures));
@@ -164,6 +172,25 @@ fn states_survived(cluster: &mut Cluster, event: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("{} of {MOVING} states did not survive {event}", MOVING as f64 - kept))
+}
+
+/// Three nodes have children that nobody asks for anything.
+fn idle(programs: &Programs, language: Language, figures: &mut Figures) -> Result<(), String> {
+    let setting = Setting { language, processes: 3, children: MOVING };
+    let mut cluster = Cluster::start(programs, language, 3)?;
+    cluster.nodes[0].ask(&json!({ "op": "start", "count": MOVING }))?;
+    cluster.ask_all(0..3, &Cluster::expecting(3, MOVING)?)?;
+    std::thread::sleep(CALM);
+    let usage = |cluster: &Cluster| cluster.nodes.iter().map(NodeProcess::usage).collect::<Result<Vec<_>, _>>();
+    let before = usage(&cluster)?;
+    std::thread::sleep(IDLE);
+    let after = usage(&cluster)?;
+    let differences = || before.iter().zip(&after);
+    let cpu = differences().map(|(before, after)| after.cpu.saturating_sub(before.cpu)).max().unwrap_or_default();
+    let written = differences().map(|(before, after)| after.written - before.written).max().unwrap_or_default();
+    figures.add(Workload::IdleCpu, setting, cpu.as_secs_f64() * 1e3);
+    figures.add(Workload::IdleTraffic, setting, written as f64 / 1e3);
+    Ok(())
 }
 
 /// One of three nodes is killed; until the survivors' registries show every child on a survivor.

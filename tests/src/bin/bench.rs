@@ -20,7 +20,7 @@ cargo xtask bench [--json] [--quick] [--only NAME,…]
   --json     one JSON line instead of the table, last on standard output
   --quick    one run of each, up to 10,000 children
   --only     these workloads or languages: start, stop, growth, lookup, local_call, remote_call, message, memory, join,
-             leave, failover, rust, python, node
+             leave, failover, idle_cpu, idle_traffic, rust, python, node, c
 
 Exit status 0 when every workload ran; a figure over its aim is no failure.
 ";
