@@ -25,13 +25,13 @@ export interface HubEvents {
   preChildrenStart: { children: unknown[] };
   postChildrenStart: { children: unknown[] };
   /** (E) */
-  registryPidInserted: { childId: string; instances: Omit<RowInstance, 'sinceMs'>[] };
+  registryPidInserted: { childId: string; instances: RowInstance[] };
   /** (E) */
-  registryPidRemoved: { childId: string; instances: Omit<RowInstance, 'sinceMs'>[] };
+  registryPidRemoved: { childId: string; instances: RowInstance[] };
   /** (E) */
   childProcessPidUpdated: { childId: string; node: string; epoch: number };
   childrenMigrated: { node: string; children: { id: string; state: 'handed_over' | 'none' | 'lost' }[] };
-  forwardedMigration: { children: unknown[] };
+  forwardedMigration: { children: { id: string; node: string }[] };
   handoverConfirmed: { childId: string; from: string; to: string };
   handoverFailed: { childId: string; from: string; to: string; why: string };
   /** (E) */

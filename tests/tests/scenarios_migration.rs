@@ -16,7 +16,7 @@ use process_hub::hub::Hub;
 use process_hub::observe::HookName;
 use process_hub::spec::DrainReport;
 use process_hub_tests::cluster::{Cluster, PATIENCE, Step, ask, ask_all, eventually, message, options, owner, spec};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Hot swap with handover and ProcessHub's retention.
 fn hot_swap() -> Migration {
@@ -82,6 +82,28 @@ fn scenario_17_one_of_six_hubs_stops_then_all_1000_children_have_flag_and_metada
         assert_eq!(row.spec.metadata_value()["tag"], id.as_str());
     }
     cluster.assert_each_lives_once(&ids);
+}
+
+/// The contract has no consent: this is what a child can do that must not move now.
+#[test]
+fn scenario_41_a_child_refuses_to_give_its_state_then_it_stays_and_is_asked_again() {
+    let mut cluster = Cluster::migrating_by(hot_swap()).listening(HookName::HandoverFailed);
+    cluster.join_all(&["a"]);
+    let id = (0..).map(|n| format!("child:{n}")).find(|id| owner(&["a", "b"], id) == "b").unwrap();
+    cluster.hubs[0].start_child(spec(&id), options()).wait().unwrap();
+    assert_eq!(ask(&cluster.hubs[0], &id, "add"), "1");
+    assert_eq!(ask(&cluster.hubs[0], &id, "keep"), "1");
+    cluster.join("b");
+    eventually("it was asked twice", || cluster.heard("a", HookName::HandoverFailed).len() >= 2);
+    for told in cluster.heard("a", HookName::HandoverFailed) {
+        assert_eq!(told, json!({"child_id": id, "from": "a", "to": "b", "why": "not now"}));
+    }
+    assert_eq!(ask(&cluster.hubs[0], &id, "node"), "a");
+    assert_eq!(ask(&cluster.hubs[0], &id, "let_go"), "1");
+    cluster.settle();
+    assert_eq!(ask(&cluster.hubs[0], &id, "node"), "b");
+    assert_eq!(ask(&cluster.hubs[0], &id, "total"), "1");
+    assert_eq!(cluster.census.starts(&id), 1 + cluster.heard("a", HookName::HandoverFailed).len() + 1, "one try each");
 }
 
 #[test]

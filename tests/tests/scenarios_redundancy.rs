@@ -53,7 +53,7 @@ fn assert_told(cluster: &Cluster, ids: &[String]) {
 }
 
 #[test]
-fn scenario_8_replication_on_all_of_six_nodes_then_each_of_1000_children_runs_active_on_every_one() {
+fn scenario_08_replication_on_all_of_six_nodes_then_each_of_1000_children_runs_active_on_every_one() {
     let mut cluster = replicated(ReplicationFactor::ClusterSize, ReplicationModel::ActiveActive, hot_swap());
     cluster.join_all(&SIX);
     let ids = cluster.start_counters(1000);
@@ -63,7 +63,7 @@ fn scenario_8_replication_on_all_of_six_nodes_then_each_of_1000_children_runs_ac
 }
 
 #[test]
-fn scenario_9_factor_4_active_passive_then_each_of_1000_children_has_one_active_on_its_owner() {
+fn scenario_09_factor_4_active_passive_then_each_of_1000_children_has_one_active_on_its_owner() {
     let mut cluster = replicated(ReplicationFactor::Count(4), ReplicationModel::ActivePassive, hot_swap());
     cluster.join_all(&SIX);
     let ids = cluster.start_counters(1000);

@@ -9,22 +9,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use process_hub::config::{Distribution, Fallback, HubConfig, Profile, Synchronization};
-use process_hub::engine::{ChildMapping, Lane, StartOptions};
+use process_hub::config::{Distribution, Fallback, Synchronization};
+use process_hub::engine::{ChildMapping, StartOptions};
 use process_hub::error::ErrorKind;
-use process_hub::hub::{Hub, Node};
-use process_hub::ids::{ChildId, NodeName, NodeRef};
-use process_hub::net::tcp::{TcpSetup, TcpTransport};
-use process_hub::net::{Channel, Contact, SendError, Transport, TransportStats};
+use process_hub::hub::Hub;
+use process_hub::ids::{ChildId, NodeName};
 use process_hub::observe::HookName;
 use process_hub::strategy::{ConsistentHashing, Distribution as _, Placements};
 use process_hub_tests::cluster::{
-    COUNTER, Cluster, PATIENCE, ask_all, child_id, counter_kind, eventually, eventually_or, message, nodes_of, options,
-    owner, reference_nodes, spec,
+    COUNTER, Cluster, Losses, PATIENCE, ask_all, child_id, counter_kind, eventually, eventually_or, lossy_node,
+    message, nodes_of, options, owner, reference_nodes, spec,
 };
 use process_hub_tests::reference_placement::place;
 
@@ -74,77 +70,18 @@ fn start_and_stop(cluster: &Cluster, count: usize) {
     }
 }
 
-/// TCP that loses the frames of hubs to some nodes while it is told to; membership goes on.
-struct Leaky {
-    tcp: TcpTransport,
-    leak: Arc<Leak>,
-}
-
-/// Where frames of hubs are lost.
-#[derive(Default)]
-struct Leak {
-    is_open: AtomicBool,
-}
-
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 /// The node whose frames are lost.
 const DEAF: &str = "deaf";
 
-impl Transport for Leaky {
-    fn node(&self) -> &NodeRef {
-        self.tcp.node()
-    }
-
-    fn address(&self) -> &str {
-        self.tcp.address()
-    }
-
-    fn connect(&self, address: &str) {
-        self.tcp.connect(address);
-    }
-
-    fn send(&self, to: &NodeRef, lane: Lane, channel: &Channel, bytes: Bytes) -> Result<(), SendError> {
-        let is_lost =
-            to.name.as_str() == DEAF && *channel != Channel::Swim && self.leak.is_open.load(Ordering::Acquire);
-        if is_lost { Ok(()) } else { self.tcp.send(to, lane, channel, bytes) }
-    }
-
-    fn disconnect(&self, node: &NodeRef) {
-        self.tcp.disconnect(node);
-    }
-
-    fn links(&self) -> Vec<Contact> {
-        self.tcp.links()
-    }
-
-    fn stats(&self) -> TransportStats {
-        self.tcp.stats()
-    }
-
-    fn close(&self, timeout: Duration) {
-        self.tcp.close(timeout);
-    }
-}
-
-/// Hubs whose nodes lose what they send to the node `deaf`. That one offers no kind, so nothing is asked of it.
-fn leaky_cluster(leak: &Arc<Leak>, synchronization: Synchronization) -> Cluster {
+/// Hubs on nodes with losses. The node `deaf` offers no kind, so nothing is asked of it.
+fn lossy_cluster(losses: &Arc<Losses>, synchronization: Synchronization) -> Cluster {
     let often = synchronization.with_sync_interval(SYNC_INTERVAL);
     let mut cluster = Cluster::with(move |config| config.with_synchronization(often.clone()));
     for name in ["main", "peer-1", "peer-2", "peer-3", "peer-4", DEAF] {
-        let mut hub_config: HubConfig = cluster.config(name);
-        let node_config = hub_config.node.take().unwrap();
-        let interval = hub_config.hubs_discover_interval;
-        let node = Node::start_with(&node_config, &Profile::fast(), interval, |node, sink| {
-            let tcp = TcpTransport::start(TcpSetup {
-                node: node.clone(),
-                listen: node_config.listen.clone(),
-                advertise: None,
-                security: node_config.security.clone(),
-                sink,
-            })?;
-            Ok(Arc::new(Leaky { tcp, leak: Arc::clone(leak) }))
-        });
-        let mut builder = Hub::builder(hub_config).node(&node.unwrap());
+        let mut hub_config = cluster.config(name);
+        let node = lossy_node(&mut hub_config, losses).unwrap();
+        let mut builder = Hub::builder(hub_config).node(&node);
         if name != DEAF {
             builder = builder.kind(COUNTER, counter_kind(Arc::clone(&cluster.census)));
         }
@@ -209,30 +146,30 @@ fn scenario_06_all_gossip_to_a_node_is_lost_then_the_interval_repairs_its_regist
 }
 
 fn lose_and_repair(synchronization: Synchronization) {
-    let leak = Arc::new(Leak::default());
-    let cluster = leaky_cluster(&leak, synchronization);
+    let losses = Arc::new(Losses::default());
+    let cluster = lossy_cluster(&losses, synchronization);
     let deaf = cluster.hub(DEAF);
     eventually("the cluster is at rest", || cluster.hubs.iter().all(|hub| !hub.is_locked()));
     let warm = cluster.hubs[0].start_child(spec("warm"), options()).wait().unwrap();
     eventually("the node hears of a start", || deaf.child_count() == 1);
 
-    leak.is_open.store(true, Ordering::Release);
+    losses.deafen([DEAF]);
     let ids: Vec<String> = (0..1000).map(|n| format!("child:{n}")).collect();
     let specs = ids.iter().map(|id| spec(id)).collect();
     let result = cluster.hubs[0].start_children(specs, options()).wait().unwrap();
     assert_eq!(result.errors, []);
     assert_eq!(deaf.child_count(), 1, "it hears nothing");
-    leak.is_open.store(false, Ordering::Release);
+    losses.heal();
     let begin = Instant::now();
     eventually("what was lost arrives", || deaf.process_registry() == cluster.hubs[0].process_registry());
     assert!(begin.elapsed() < 8 * SYNC_INTERVAL, "the interval is {SYNC_INTERVAL:?}, it took {:?}", begin.elapsed());
     assert_eq!(deaf.child_count(), 1001);
 
-    leak.is_open.store(true, Ordering::Release);
+    losses.deafen([DEAF]);
     let result = cluster.hubs[0].stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
     assert_eq!(result.errors, []);
     assert_eq!(deaf.child_count(), 1001, "it hears nothing");
-    leak.is_open.store(false, Ordering::Release);
+    losses.heal();
     eventually("what was lost arrives", || deaf.process_registry() == cluster.hubs[0].process_registry());
     assert!(deaf.child_lookup(warm.id.as_str()).is_some());
     assert_eq!(deaf.child_count(), 1);

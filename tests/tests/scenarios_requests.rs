@@ -91,7 +91,7 @@ fn scenario_18_a_start_callback_fails_then_the_others_run_and_nothing_of_it_is_w
 }
 
 #[test]
-fn scenario_18_no_time_is_given_then_timeout_and_the_children_stay_wanted() {
+fn scenario_18_no_time_is_given_then_timeout_and_the_children_run_all_the_same() {
     let cluster = Cluster::of(&THREE);
     let now = StartOptions { timeout: Duration::ZERO, ..StartOptions::default() };
     let begin = Instant::now();
@@ -99,6 +99,10 @@ fn scenario_18_no_time_is_given_then_timeout_and_the_children_stay_wanted() {
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     assert_eq!(kinds(&result.errors), [("one", ErrorKind::Timeout), ("two", ErrorKind::Timeout)]);
     assert_eq!(result.started, []);
+    for hub in &cluster.hubs {
+        eventually("both run all the same", || hub.child_count() == 2);
+    }
+    cluster.assert_each_lives_once(&["one".into(), "two".into()]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn scenario_11_nodes_join_and_leave_one_by_one_then_nobody_is_ever_partitioned()
 }
 
 #[test]
-fn scenario_18_no_time_is_given_then_timeout_and_the_children_run_all_the_same() {
+fn scenario_18_no_time_is_given_then_timeout_and_nothing_is_doubled() {
     explore(&Shape::new(4).counters(10), |stage| {
         stage.boot_all(0..4)?;
         let asked = stage.start(0, 0..10, StartOptions { timeout: Duration::ZERO, ..StartOptions::default() })?;

@@ -181,6 +181,7 @@ impl Engine {
 
     pub(super) fn send_frames(&mut self) {
         let open_from = self.open_from();
+        self.numbers.asked_from = None;
         for (node, peer) in &mut self.membership.peers {
             for lane in [Lane::Ctl, Lane::Bulk] {
                 let outbox = &mut peer.outboxes[lane as usize];
@@ -202,9 +203,11 @@ impl Engine {
         }
     }
 
-    /// The oldest open request of the users.
+    /// The oldest open request of the users. One that was asked for and is over in the same turn had no time, and is not
+    /// late on its way: it counts as open.
     fn open_from(&self) -> u64 {
         let first = self.requests.keys().next().copied().filter(|id| *id < FIRST_OWN_REQUEST);
-        first.unwrap_or(self.numbers.api_request + 1)
+        let first = first.unwrap_or(self.numbers.api_request + 1);
+        self.numbers.asked_from.map_or(first, |asked| asked.min(first))
     }
 }

@@ -230,6 +230,7 @@ impl Engine {
             return;
         };
         local.failed_moves += 1;
+        local.failed_target = (aim == Aim::Move).then(|| Box::new(to.clone()));
         if was_sent {
             // The target, or the winner, may have published a higher token: go on above it.
             local.token = Token { epoch, incarnation, transfer };

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::children::Slot;
+use super::local::Phase;
+use super::publish::ToldRows;
 use super::{Effect, Engine};
 use crate::ids::{ChildId, NodeName, NodeRef};
 use crate::observe::{HookEvent, HookName};
@@ -35,8 +37,13 @@ pub(super) struct HookState {
     pub(super) migrated: BTreeMap<NodeName, Vec<(ChildId, MovedState)>>,
     /// Results of the starts of this turn.
     pub(super) started: Vec<serde_json::Value>,
-    /// View changes whose moves are under way.
+    /// Children whose start or move went on to another node in this turn.
+    pub(super) forwarded: Vec<serde_json::Value>,
+    /// View changes whose moves are under way: `nodeup` or `nodedown`, and of whom.
     pub(super) redistributions: Vec<(&'static str, NodeName)>,
+    /// Children in slots before this one have nothing to do any more with those changes.
+    pub(super) redistributed_to: usize,
+    pub(super) told_rows: ToldRows,
 }
 
 impl HookState {
@@ -65,11 +72,46 @@ impl Engine {
         if !started.is_empty() {
             self.fire(HookName::PostChildrenStart, || json!({ "children": started }));
         }
-        let is_quiet = self.moves.open == 0 && !self.children.has_dirty() && self.sweep.is_none();
-        if is_quiet && self.membership.is_settled && !self.hooks.redistributions.is_empty() {
+        let forwarded = std::mem::take(&mut self.hooks.forwarded);
+        if !forwarded.is_empty() {
+            self.fire(HookName::ForwardedMigration, || json!({ "children": forwarded }));
+        }
+        if !self.hooks.redistributions.is_empty() && self.is_redistributed() {
             for (event, node) in std::mem::take(&mut self.hooks.redistributions) {
                 self.fire(HookName::PostNodesRedistribution, || json!({"event": event, "node": node}));
             }
+        }
+    }
+
+    /// A view change begins to move children.
+    pub(super) fn begin_redistribution(&mut self, event: &'static str, node: &NodeName) {
+        self.fire(HookName::PreNodesRedistribution, || json!({"event": event, "node": node}));
+        self.hooks.redistributions.push((event, node.clone()));
+        self.hooks.redistributed_to = 0;
+    }
+
+    /// Whether all that the view changes made this node give, take and start is done. A move that failed is done, and
+    /// told as such; that it is tried again is another matter.
+    fn is_redistributed(&mut self) -> bool {
+        let is_busy = !self.membership.is_settled || self.children.has_dirty() || self.sweep.is_some();
+        if is_busy || self.moves.is_busy() {
+            return false;
+        }
+        while self.hooks.redistributed_to < self.children.slot_count() {
+            let child = self.children.at(self.hooks.redistributed_to);
+            let phase = child.and_then(|child| self.children.local(child)).map(|local| &local.phase);
+            if matches!(phase, Some(Phase::Starting { .. } | Phase::Incoming(_))) {
+                return false;
+            }
+            self.hooks.redistributed_to += 1;
+        }
+        true
+    }
+
+    /// A child that was on its way to one node goes to another now.
+    pub(super) fn note_forwarded(&mut self, child: &ChildId, to: &NodeRef) {
+        if self.hooks.wants(HookName::ForwardedMigration) {
+            self.hooks.forwarded.push(json!({"id": child, "node": to.name}));
         }
     }
 

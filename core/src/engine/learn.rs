@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
-
 use super::children::{Record, Slot};
 use super::log::{MAX_PIECES, PULL_AFTER};
 use super::membership::PartialSnapshot;
 use super::registry::Holder;
 use super::{Engine, TimerKey};
 use crate::ids::{ChildId, NodeRef};
-use crate::observe::HookName;
 use crate::wire::{InstanceRow, LogEntry, Message};
 
 impl Engine {
@@ -65,17 +62,9 @@ impl Engine {
             }
             LogEntry::Gone(child, given) => {
                 let child = self.children.intern(&child);
-                let is_news = self.children[child].entry.holders.iter().any(|holder| holder.node == *from);
                 match given {
                     Some((to, seq)) => self.row_given(child, from, to, seq),
                     None => self.row_gone(child, from),
-                }
-                if is_news {
-                    self.fire_of(
-                        HookName::RegistryPidRemoved,
-                        child,
-                        |id| json!({"child_id": id, "instances": [{"node": from.name}]}),
-                    );
                 }
                 self.row_changed(child);
             }
@@ -92,9 +81,7 @@ impl Engine {
         }
         let was_quarantined =
             entry.holders.iter().any(|holder| holder.node == *from && holder.row.stage.is_quarantined());
-        let before = entry.write_row(from, &row).filter(|before| before.token != row.token && before.stage.is_listed());
-        let change = before.map(|_| HookName::ChildProcessPidUpdated);
-        self.tell_row(child, from, &row, change);
+        entry.write_row(from, &row);
         if row.stage.is_quarantined() && !was_quarantined {
             self.tell_quarantine(child, from, row.restarts);
         }

@@ -144,4 +144,6 @@ pub(super) struct Local {
     pub(super) shown: Option<Box<Token>>,
     /// Failed moves in a row, for the pause before the next.
     pub(super) failed_moves: u32,
+    /// Where the last one of these was to go.
+    pub(super) failed_target: Option<Box<NodeRef>>,
 }

@@ -105,6 +105,8 @@ pub struct Engine {
     moves: reconcile::Moves,
 
     requests: BTreeMap<u64, requests::Request>,
+    /// Children of this node's configuration that nobody can run, and why.
+    unplaced_statics: BTreeMap<ChildId, String>,
     arbiter: arbiter::Arbiter,
     router: routes::Router,
 
@@ -130,6 +132,8 @@ struct Numbers {
     internal_request: u64,
     /// The youngest request of the users.
     api_request: u64,
+    /// The oldest request for which an owner is asked in the next frames.
+    asked_from: Option<u64>,
     /// Counts the digests that this node sent around.
     digest: u64,
     /// Counts the frames to all peers: it must not start again when a peer comes back.
@@ -292,7 +296,7 @@ impl Engine {
             Command::WhichChildren(timeout) => self.which_children_request(request, timeout),
             Command::AcknowledgeLoss(child) => self.acknowledge_loss_request(request, &child),
             Command::SubscribeHooks(bits) => {
-                self.hooks.subscribed = bits;
+                self.subscribe_hooks(bits);
                 self.reply(request, Ok(Outcome::Done));
             }
         }

@@ -139,6 +139,7 @@ impl Engine {
             }
         };
         local.highest_epoch = epoch;
+        let is_forwarded = local.failed_target.take().is_some_and(|target| *target != *to);
         let mut plan = self.strategies.migration.plan(&local.spec, local.has_state);
         // One of several active instances has worked on its own: it keeps what it has.
         plan.handover &= !(is_to_replica && is_to_active);
@@ -156,6 +157,9 @@ impl Engine {
             held: Vec::new(),
             why_aborted: String::new(),
         }));
+        if is_forwarded {
+            self.note_forwarded(&self.id(child), to);
+        }
         self.timers.disarm(&TimerKey::Restart(child));
         self.counters.handovers_started += 1;
         self.moves.open += 1;

@@ -149,6 +149,12 @@ impl Engine {
     pub(super) fn where_request(&mut self, request: RequestId, id: &ChildId) {
         let child = self.children.intern(id);
         let entry = &self.children[child].entry;
+        if let Some(why) = self.unplaced_statics.get(id).filter(|_| !entry.is_wanted()) {
+            let answer = json!({
+                "id": id, "owner": null, "placement": [], "rows": null, "moving": null, "unplaced": why, "last_moves": [],
+            });
+            return self.reply(request, Ok(Outcome::Json(answer)));
+        }
         if !entry.is_wanted() {
             let error = Error::new(ErrorKind::NotFound, "where", "no such child is wanted").with_child(id.as_str());
             self.reply(request, Err(error));

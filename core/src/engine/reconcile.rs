@@ -64,6 +64,11 @@ impl Moves {
         self.state_bytes < MAX_STATE_BYTES_IN_FLIGHT
     }
 
+    /// Whether children move, or are to.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open > 0 || !self.waiting.is_empty() || !self.blocked.is_empty()
+    }
+
     /// A state of this size is on its way.
     pub(super) fn hold_state(&mut self, child: Slot, bytes: usize) {
         self.release_state(child);

@@ -71,7 +71,7 @@ pub(super) struct Entry {
     past: Option<Box<Past>>,
     /// The highest epoch of any row seen, its holder gone or not.
     pub(super) seen_epoch: Epoch,
-    /// The highest epoch that hooks told here.
+    /// The highest epoch that the hooks of the registry told here.
     pub(super) told_epoch: Epoch,
     /// Our log's entries about it; 0 for none.
     pub(super) own_row_seq: u64,

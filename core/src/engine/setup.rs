@@ -136,6 +136,7 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         refused_moves: super::IndexMap::default(),
         moves: super::reconcile::Moves::default(),
         requests: BTreeMap::new(),
+        unplaced_statics: BTreeMap::new(),
         arbiter: super::arbiter::Arbiter::default(),
         router: super::routes::Router::default(),
         timers: super::Timers::default(),

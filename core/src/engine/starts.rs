@@ -2,6 +2,7 @@
 
 mod altering;
 mod known;
+mod statics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,8 @@ impl Instances {
 struct Item {
     spec: Arc<ChildSpec>,
     state: State,
+    /// Who was asked last.
+    asked: Option<NodeRef>,
 }
 
 /// One `start_children`.
@@ -181,9 +184,9 @@ impl Engine {
         };
         let mut ids = IndexSet::with_capacity_and_hasher(specs.len(), FixedHash);
         for spec in specs {
-            let spec = with_metadata(spec, started.options.metadata.as_ref());
+            let spec = altering::with_metadata(spec, started.options.metadata.as_ref());
             if ids.insert(spec.id.clone()) {
-                started.items.push(Item { spec, state: State::Planned });
+                started.items.push(Item { spec, state: State::Planned, asked: None });
             } else {
                 let error = child_error(&spec.id, None, ErrorKind::AlreadyStarted, "the id is twice in this call");
                 started.duplicates.push(error);
@@ -259,13 +262,19 @@ impl Engine {
                 return;
             };
             let specs: Vec<(u32, Arc<ChildSpec>)> = group.into_iter().map(taken).collect();
+            let mut forwarded = Vec::new();
             for (item, _) in &specs {
                 if let Some(item) = request.items.get_mut(*item as usize) {
                     item.state = State::Asked { node: owner.clone(), at: now };
+                    let before = item.asked.replace(owner.clone());
+                    forwarded.extend(before.filter(|before| *before != owner).map(|_| item.spec.id.clone()));
                 }
             }
             let left = request.deadline.since(now);
             let return_existing = request.options.if_exists == IfExists::Return;
+            for child in forwarded {
+                self.note_forwarded(&child, &owner);
+            }
             self.ask_start(id, &owner, left, return_existing, specs);
         }
         self.start_finished(id);
@@ -285,6 +294,7 @@ impl Engine {
             self.start_received(owner, key, view_hash, left_ms, return_existing, specs);
             return;
         }
+        self.numbers.asked_from = Some(self.numbers.asked_from.map_or(id, |first| first.min(id)));
         for specs in specs.chunks(CHUNK) {
             let specs = specs.to_vec();
             let message = Message::Start { request: key, view_hash, left_ms, return_existing, specs };
@@ -453,6 +463,7 @@ impl Engine {
                 State::Altering | State::Planned | State::Asked { .. } | State::Confirming { .. } => {}
             }
         }
+        self.note_unplaced_statics(id, &result);
         if result.errors.is_empty() || undone.is_empty() {
             result.rollback = !result.errors.is_empty() && is_undone;
             self.reply(RequestId(id), Ok(Outcome::Started(result)));
@@ -462,23 +473,4 @@ impl Engine {
         let left = request.deadline.since(self.now);
         self.roll_back(RequestId(id), self.request_key(id), undone, result, left);
     }
-}
-
-/// Fills the metadata keys that a spec leaves out.
-fn with_metadata(
-    spec: Arc<ChildSpec>,
-    defaults: Option<&serde_json::Map<String, serde_json::Value>>,
-) -> Arc<ChildSpec> {
-    let Some(defaults) = defaults.filter(|defaults| !defaults.is_empty()) else {
-        return spec;
-    };
-    let serde_json::Value::Object(mut metadata) = spec.metadata_value() else {
-        return spec;
-    };
-    for (key, value) in defaults {
-        metadata.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    let mut spec = Arc::unwrap_or_clone(spec);
-    spec.metadata = Some(serde_json::Value::Object(metadata).to_string().into());
-    Arc::new(spec)
 }

@@ -46,6 +46,7 @@ impl Engine {
             restarts: Vec::new(),
             shown: None,
             failed_moves: 0,
+            failed_target: None,
         };
         self.instances.insert(instance, child);
         self.children.insert_local(child, local);
@@ -171,12 +172,19 @@ impl Engine {
 
     /// The instance is the child from now on.
     pub(super) fn activate(&mut self, child: Slot) {
-        let since_ms = self.unix_ms();
+        let now_ms = self.unix_ms();
+        let is_listed = self.children[child].entry.holder(&self.me).is_some_and(|holder| holder.row.stage.is_listed());
         let Some(local) = self.children.local_mut(child) else {
             return;
         };
         local.phase = Phase::Active;
-        local.since_ms = since_ms;
+        local.since_ms = match (is_listed, local.restarts.is_empty()) {
+            (false, _) => now_ms,
+            // Readers have the row of a child that is started after its node died.
+            (true, true) => local.since_ms,
+            // This is what tells a restarted instance from the one before it.
+            (true, false) => now_ms.max(local.since_ms + 1),
+        };
         let (token, instance, has_run) = (local.token, local.instance, local.has_run && local.body.is_none());
         // With replicas the answer waits for all of them, see `replicas`.
         let waiters = if self.factor > 1 { Vec::new() } else { std::mem::take(&mut local.waiters) };
@@ -184,9 +192,6 @@ impl Engine {
         // First of all: what is published may bring it a message.
         self.owe_signal(child);
         self.publish_local(child);
-        if self.hooks.wants(HookName::RegistryPidInserted) || self.hooks.wants(HookName::ChildProcessPidUpdated) {
-            self.tell_own_row(child);
-        }
         if self.hooks.wants(HookName::PostChildrenStart) {
             let id = &self.children[child].id;
             self.hooks.started.push(json!({"id": id, "node": self.me.name, "epoch": token.epoch, "result": "ok"}));
@@ -202,16 +207,6 @@ impl Engine {
         }
         self.instance_free(child);
         self.children.mark_dirty(child);
-    }
-
-    fn tell_own_row(&mut self, child: Slot) {
-        let me = self.me.clone();
-        let row = self.children[child].entry.holder(&me).map(|holder| holder.row.clone());
-        if let Some(row) = row {
-            let is_restarted = self.children.local(child).is_some_and(|local| !local.restarts.is_empty());
-            let change = is_restarted.then_some(HookName::ChildProcessPidUpdated);
-            self.tell_row(child, &me, &row, change);
-        }
     }
 
     fn start_failed(&mut self, child: Slot, failure: &HostFailure) {

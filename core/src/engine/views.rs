@@ -390,8 +390,7 @@ impl Engine {
                 let name = &node.name;
                 self.fire(if is_before { before } else { after }, || json!({ "node": name }));
                 if !is_before {
-                    self.fire(HookName::PreNodesRedistribution, || json!({"event": event, "node": name}));
-                    self.hooks.redistributions.push((event, name.clone()));
+                    self.begin_redistribution(event, name);
                 }
             }
         }

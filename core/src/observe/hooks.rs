@@ -51,7 +51,7 @@ hooks! {
     RegistryPidRemoved, "registry_pid_removed", true, "{child_id, instances}";
     ChildProcessPidUpdated, "child_process_pid_updated", true, "{child_id, node, epoch}";
     ChildrenMigrated, "children_migrated", false, "{node, children: [{id, state}]}";
-    ForwardedMigration, "forwarded_migration", false, "{children}";
+    ForwardedMigration, "forwarded_migration", false, "{children: [{id, node}]}";
     HandoverConfirmed, "handover_confirmed", false, "{child_id, from, to}";
     HandoverFailed, "handover_failed", false, "{child_id, from, to, why}";
     StateLost, "state_lost", true, "{child_id, epoch, version, node}";

@@ -16,19 +16,21 @@ use super::text;
 /// A total and some texts; both are its state.
 ///
 /// Messages: `add` (replies the new total), `total`, `set KEY VALUE`, `get KEY`, `node`, `mode`, `epoch`, `exit`, `crash`,
-/// `stop_self`, `fail`, `panic`, `wait` (at its gate), `call ID MESSAGE`, `reply BYTES`. With the argument `"refuse"`
+/// `stop_self`, `fail`, `panic`, `wait` (at its gate), `call ID MESSAGE`, `reply BYTES`, `keep` (its state) and
+/// `let_go` of it. With the argument `"refuse"`
 /// it does not start, with `"crash"` every instance after the first crashes as soon as it started.
 pub struct Counter {
     census: Arc<Census>,
     stay: Option<(ChildId, NodeName)>,
     total: u64,
     texts: BTreeMap<String, String>,
+    keeps: bool,
 }
 
 /// The kind of [`Counter`], telling this census.
 pub fn counter_kind(census: Arc<Census>) -> impl Kind + 'static {
     kind_fn(true, move || {
-        Box::new(Counter { census: Arc::clone(&census), stay: None, total: 0, texts: BTreeMap::new() })
+        Box::new(Counter { census: Arc::clone(&census), stay: None, total: 0, texts: BTreeMap::new(), keeps: false })
     })
 }
 
@@ -52,6 +54,8 @@ impl Counter {
             ["exit"] => ctx.exit(None),
             ["crash"] => ctx.exit(Some("on purpose".into())),
             ["stop_self"] => ctx.stop_self(),
+            ["keep"] => self.keeps = true,
+            ["let_go"] => self.keeps = false,
             ["fail"] => return Err(HostFailure::new("on purpose")),
             ["panic"] => panic!("on purpose"),
             ["wait"] => self.pass(Step::Handle),
@@ -95,6 +99,9 @@ impl Child for Counter {
 
     fn prepare_handover_state(&mut self) -> Result<Option<Payload>, HostFailure> {
         self.pass(Step::Prepare);
+        if self.keeps {
+            return Err(HostFailure::new("not now"));
+        }
         Ok(Some(Payload::from_value(&serde_json::json!({"total": self.total, "texts": self.texts}))))
     }
 

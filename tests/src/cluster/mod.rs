@@ -9,7 +9,9 @@
 
 mod census;
 mod counter;
+mod lossy;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use process_hub::config::{
 };
 use process_hub::engine::{MessageCommand, StartOptions};
 use process_hub::error::{Error, ErrorKind};
-use process_hub::hub::{Hub, HubBuilder};
+use process_hub::hub::{Hub, HubBuilder, Node};
 use process_hub::ids::{ChildId, Incarnation, KindName, NodeName, NodeRef};
 use process_hub::observe::HookName;
 use process_hub::payload::Payload;
@@ -28,6 +30,7 @@ use serde_json::Value;
 
 pub use census::{Census, Step};
 pub use counter::{Counter, counter_kind};
+pub use lossy::{Losses, lossy_node};
 
 use crate::reference_placement::{ReferenceNode, place};
 
@@ -47,6 +50,9 @@ pub struct Cluster {
     configure: Box<dyn Fn(HubConfig) -> HubConfig>,
     listens: Vec<HookName>,
     heard: Heard,
+    losses: Option<Arc<Losses>>,
+    /// The nodes with losses, which end on their own.
+    nodes: RefCell<Vec<Node>>,
 }
 
 impl Cluster {
@@ -71,6 +77,8 @@ impl Cluster {
             configure: Box::new(configure),
             listens: Vec::new(),
             heard: Arc::default(),
+            losses: None,
+            nodes: RefCell::default(),
         }
     }
 
@@ -89,6 +97,13 @@ impl Cluster {
         self
     }
 
+    /// Puts the hubs that join from now on on nodes with such losses.
+    #[must_use]
+    pub fn losing(mut self, losses: &Arc<Losses>) -> Self {
+        self.losses = Some(Arc::clone(losses));
+        self
+    }
+
     /// The configuration of a hub that would join now.
     #[must_use]
     pub fn config(&self, name: &str) -> HubConfig {
@@ -98,7 +113,13 @@ impl Cluster {
 
     /// A hub that would join now.
     pub fn builder(&self, name: &str) -> HubBuilder {
-        let mut builder = Hub::builder(self.config(name)).kind(COUNTER, counter_kind(Arc::clone(&self.census)));
+        let mut config = self.config(name);
+        let node = self.losses.as_ref().map(|losses| lossy_node(&mut config, losses).unwrap());
+        let mut builder = Hub::builder(config).kind(COUNTER, counter_kind(Arc::clone(&self.census)));
+        if let Some(node) = node {
+            builder = builder.node(&node);
+            self.nodes.borrow_mut().push(node);
+        }
         for &hook in &self.listens {
             let (node, heard) = (node_name(name), Arc::clone(&self.heard));
             builder = builder.hook(hook, "cluster", 0, move |event| {
@@ -138,6 +159,21 @@ impl Cluster {
     pub fn take(&mut self, name: &str) -> Hub {
         let index = self.hubs.iter().position(|hub| hub.node_name().as_str() == name).expect("a hub of this name");
         self.hubs.remove(index)
+    }
+
+    /// Ends a node with losses of which nobody is to hear.
+    pub fn cut_off(&mut self, name: &str, losses: &Losses) {
+        losses.split([name]);
+        assert!(self.take(name).halt(PATIENCE));
+        self.end_node(name);
+        losses.heal();
+    }
+
+    /// Ends a node with losses, after its hub.
+    pub fn end_node(&mut self, name: &str) {
+        let nodes = self.nodes.get_mut();
+        let at = nodes.iter().position(|node| node.name().as_str() == name).expect("a node with losses");
+        nodes.remove(at).stop(PATIENCE);
     }
 
     /// Waits until each hub sees exactly the others.

@@ -1,4 +1,4 @@
-//! `child_data_alter`: specs are shown to the interceptors before their start is planned.
+//! What becomes of specs before their start is planned: the metadata of the request, and `child_data_alter`.
 
 use std::sync::Arc;
 
@@ -89,4 +89,23 @@ fn read_altered(child: &ChildId, document: &Payload) -> Result<ChildSpec, String
         return Err(format!("the id cannot be changed, from {child} to {}", spec.id));
     }
     Ok(spec)
+}
+
+/// Fills the metadata keys that a spec leaves out.
+pub(super) fn with_metadata(
+    spec: Arc<ChildSpec>,
+    defaults: Option<&serde_json::Map<String, serde_json::Value>>,
+) -> Arc<ChildSpec> {
+    let Some(defaults) = defaults.filter(|defaults| !defaults.is_empty()) else {
+        return spec;
+    };
+    let serde_json::Value::Object(mut metadata) = spec.metadata_value() else {
+        return spec;
+    };
+    for (key, value) in defaults {
+        metadata.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    let mut spec = Arc::unwrap_or_clone(spec);
+    spec.metadata = Some(serde_json::Value::Object(metadata).to_string().into());
+    Arc::new(spec)
 }
