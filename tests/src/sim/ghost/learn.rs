@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use process_hub::ids::{ChildId, Epoch};
 use process_hub::observe::{HookEvent, HookName};
-use process_hub::spec::Row;
+use process_hub::spec::{Mode, Row};
 
 use super::super::fact::{Fact, child_index, spec_number};
 use super::super::queue::{ProcessId, Verdict};
@@ -146,7 +146,9 @@ impl Ghost {
         for run in child.runs.iter_mut().rev().take(8) {
             let name = &self.processes[run.process.0 as usize].node.name;
             let mut told = row.iter().flat_map(|row| &row.instances);
-            if told.any(|(node, _, epoch)| node == name && run.epochs.contains(epoch)) {
+            // Who was told of a replica knows nothing of what it did as the child.
+            let is_it = |mode: Mode| run.promoted.is_none() || mode == Mode::Active;
+            if told.any(|(node, mode, epoch)| node == name && run.epochs.contains(epoch) && is_it(*mode)) {
                 run.known_by.insert(process);
             }
         }

@@ -70,6 +70,7 @@ impl Ghost {
             HostRequest::SetRole(epoch, mode) => {
                 if run.mode == Mode::Passive && *mode == Mode::Active && !run.has_received {
                     run.promoted = Some(now);
+                    run.known_by = BTreeSet::from([process]);
                 }
                 if *mode == Mode::Passive {
                     run.has_received = false;
