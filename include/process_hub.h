@@ -813,6 +813,16 @@ ph_status ph_hub_sync(ph_hub *hub,
 ph_status ph_hub_acknowledge_loss(ph_hub *hub, const char *child_id, ph_future **future, ph_error **err);
 
 /**
+ * Lets so many members count from now on, after an intended shrink: for all nodes of the hub, with the consent of a quorum,
+ * and under `majority_quorum` only. Members that are not there give up their slots. The future answers `null`. Ownership
+ * and failure are as of `ph_hub_start_child`. Any thread, also in callbacks.
+ */
+ph_status ph_hub_reset_cluster_size(ph_hub *hub,
+                                    int64_t size,
+                                    ph_future **future,
+                                    ph_error **err);
+
+/**
  * The ids of the children by node: of this node if `scope` is "local", of every member if it is "global", which asks the
  * members and takes at most `timeout_ms`. The future answers `{node: [id, ...]}`. Ownership and failure are as of
  * `ph_hub_start_child`. Any thread, also in callbacks.

@@ -368,6 +368,20 @@ pub extern "C" fn ph_hub_acknowledge_loss(
     })
 }
 
+/// Lets so many members count from now on, after an intended shrink: for all nodes of the hub, with the consent of a quorum,
+/// and under `majority_quorum` only. Members that are not there give up their slots. The future answers `null`. Ownership
+/// and failure are as of `ph_hub_start_child`. Any thread, also in callbacks.
+#[unsafe(no_mangle)]
+pub extern "C" fn ph_hub_reset_cluster_size(
+    hub: *mut ph_hub,
+    size: i64,
+    future: *mut *mut ph_future,
+    err: *mut *mut ph_error,
+) -> ph_status {
+    const OPERATION: &str = "reset_cluster_size";
+    enter(OPERATION, err, || begin(hub, OPERATION, future, plain(), || Command::reset_cluster_size(size)))
+}
+
 /// The ids of the children by node: of this node if `scope` is "local", of every member if it is "global", which asks the
 /// members and takes at most `timeout_ms`. The future answers `{node: [id, ...]}`. Ownership and failure are as of
 /// `ph_hub_start_child`. Any thread, also in callbacks.

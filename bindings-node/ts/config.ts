@@ -95,6 +95,42 @@ export function divergence(): Strategy {
   return strategy('divergence');
 }
 
+/** Only a side with so many members runs anything. */
+export function staticQuorum(options: {
+  /** The members needed; less than a majority promises less. */
+  quorumSize: number;
+  /** Whether requests before the first quorum fail at once with `partitioned`. */
+  startupConfirm?: boolean;
+  /** How long a node may run children after a quorum last heard of it. */
+  leaseMs?: number;
+}): Strategy {
+  return strategy('static_quorum', options);
+}
+
+/** Only a side with this share of the members runs anything. */
+export function dynamicQuorum(options: {
+  /** The share, in percent, of the members that are there or were lost lately. */
+  quorumSize: number;
+  /** After this time with a quorum a lost member counts no more. */
+  thresholdTimeMs?: number;
+  /** How long a node may run children after a quorum last heard of it. */
+  leaseMs?: number;
+}): Strategy {
+  return strategy('dynamic_quorum', options);
+}
+
+/** Only a side with more than half of the members runs anything. */
+export function majorityQuorum(options: {
+  /** So many members begin a cluster together. */
+  initialClusterSize: number;
+  /** Whether a cluster that was larger needs more than half of its largest size. */
+  trackMaxSize?: boolean;
+  /** How long a node may run children after a quorum last heard of it. */
+  leaseMs?: number;
+}): Strategy {
+  return strategy('majority_quorum', options);
+}
+
 /** Children are shared out by weighted rendezvous hashing. */
 export function consistentHashing(): Strategy {
   return strategy('consistent_hashing');

@@ -379,6 +379,16 @@ export class Hub extends BaseHub {
     return this.request('acknowledge_loss', signal, (hub) => hub.acknowledgeLoss(childId), nothing);
   }
 
+  /** Lets so many members count from now on: under `majorityQuorum` only. */
+  async resetClusterSize(size: number, options?: WaitOptions): Promise<void> {
+    const { signal } = checkOptions(options, 'reset_cluster_size', 'signal');
+    if (!Number.isSafeInteger(size)) {
+      const message = `\`size\` must be a whole number, not ${String(size)}`;
+      throw new InvalidArgumentError(message, { operation: 'reset_cluster_size' });
+    }
+    return this.request('reset_cluster_size', signal, (hub) => hub.resetClusterSize(size), nothing);
+  }
+
   /** Adds code that this hub can run; done when the hub counts it among its kinds. */
   async register(name: string, code: ChildClass | Kind, options?: WaitOptions): Promise<void> {
     const { signal } = checkOptions(options, 'register', 'signal');

@@ -16,12 +16,15 @@ export {
   coldSwap,
   consistentHashing,
   divergence,
+  dynamicQuorum,
   gossip,
   guided,
   hotSwap,
+  majorityQuorum,
   pubSub,
   replication,
   singularity,
+  staticQuorum,
 } from './config.js';
 export type { HubOptions, NodeOptions, Profile, RestartOptions, Security, Strategy } from './config.js';
 export * from './error-classes.js';

@@ -44,6 +44,7 @@ export interface NativeHub {
   plan(change: string): number;
   sync(timeoutMs: number): number;
   acknowledgeLoss(child: string): number;
+  resetClusterSize(size: number): number;
   register(kinds: string): number;
   subscribeHooks(names: string[]): void;
   cancel(request: number): void;

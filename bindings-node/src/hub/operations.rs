@@ -181,6 +181,11 @@ impl NativeHub {
     }
 
     #[napi(catch_unwind)]
+    pub fn reset_cluster_size(&self, size: i64) -> napi::Result<f64> {
+        self.request("reset_cluster_size", Command::reset_cluster_size(size))
+    }
+
+    #[napi(catch_unwind)]
     pub fn register(&self, kinds: String) -> napi::Result<f64> {
         self.request("register", kind_infos(&kinds).map(Command::Register))
     }

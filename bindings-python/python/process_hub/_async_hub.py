@@ -247,6 +247,13 @@ class AsyncHub(BaseHub):
             _same,
         )
 
+    def reset_cluster_size(self, size: int) -> asyncio.Future[None]:
+        """Let so many members count from now on: under `MajorityQuorum` only."""
+        return self._future(
+            lambda: self._started("reset_cluster_size").reset_cluster_size(size),
+            _same,
+        )
+
     def _future(
         self,
         begin: Callable[[], int | NativeStartResult],

@@ -149,6 +149,72 @@ class Divergence(_Option):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticQuorum(_Option):
+    """Only a side with so many members runs anything.
+
+    Attributes
+    ----------
+    quorum_size
+        The members needed. Less than a majority promises less.
+    startup_confirm
+        Whether requests before the first quorum fail at once with `Partitioned`.
+    lease
+        How long a node may run children after a quorum last heard of it.
+    """
+
+    _type = "static_quorum"
+    _durations = frozenset({"lease"})
+
+    quorum_size: int
+    startup_confirm: bool | None = None
+    lease: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicQuorum(_Option):
+    """Only a side with this share of the members runs anything.
+
+    Attributes
+    ----------
+    quorum_size
+        The share, in percent, of the members that are there or were lost lately.
+    threshold_time
+        After this time with a quorum a lost member counts no more.
+    lease
+        How long a node may run children after a quorum last heard of it.
+    """
+
+    _type = "dynamic_quorum"
+    _durations = frozenset({"threshold_time", "lease"})
+
+    quorum_size: int
+    threshold_time: Duration | None = None
+    lease: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MajorityQuorum(_Option):
+    """Only a side with more than half of the members runs anything.
+
+    Attributes
+    ----------
+    initial_cluster_size
+        So many members begin a cluster together.
+    track_max_size
+        Whether a cluster that was larger needs more than half of its largest size.
+    lease
+        How long a node may run children after a quorum last heard of it.
+    """
+
+    _type = "majority_quorum"
+    _durations = frozenset({"lease"})
+
+    initial_cluster_size: int
+    track_max_size: bool | None = None
+    lease: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConsistentHashing(_Option):
     """Children are shared out by weighted rendezvous hashing."""
 

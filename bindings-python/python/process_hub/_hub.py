@@ -224,6 +224,10 @@ class Hub(BaseHub):
         """Clear the `state_lost` of a child."""
         self._wait(self._started("acknowledge_loss").acknowledge_loss(child_id))
 
+    def reset_cluster_size(self, size: int) -> None:
+        """Let so many members count from now on: under `MajorityQuorum` only."""
+        self._wait(self._started("reset_cluster_size").reset_cluster_size(size))
+
     def _wait(self, request: int) -> Any:
         return self._future(request, _same).result()
 

@@ -207,6 +207,12 @@ impl NativeHub {
         inner.request(py, Command::AcknowledgeLoss(id))
     }
 
+    fn reset_cluster_size(&self, py: Python<'_>, size: i64) -> PyResult<u64> {
+        let inner = self.inner(py, "reset_cluster_size")?;
+        let command = Command::reset_cluster_size(size).map_err(|error| raise(py, &error))?;
+        inner.request(py, command)
+    }
+
     fn register(&self, py: Python<'_>, kinds: Vec<KindRow>) -> PyResult<u64> {
         let inner = self.inner(py, "register")?;
         let kinds = kind_infos(kinds).map_err(|error| raise(py, &error))?;

@@ -294,6 +294,41 @@ impl Default for Migration {
     }
 }
 
+impl PartitionTolerance {
+    /// So many members, with the defaults.
+    #[must_use]
+    pub const fn static_quorum(quorum_size: u32) -> Self {
+        let lease = table::LEASE_MS.default_duration();
+        Self::StaticQuorum { quorum_size, startup_confirm: table::STARTUP_CONFIRM.default, lease }
+    }
+
+    /// This share of the members in percent, with the defaults.
+    #[must_use]
+    pub const fn dynamic_quorum(quorum_size: u32) -> Self {
+        let lease = table::LEASE_MS.default_duration();
+        Self::DynamicQuorum { quorum_size, threshold_time: table::THRESHOLD_TIME_MS.default_duration(), lease }
+    }
+
+    /// More than half of the members, with the defaults; so many begin a cluster together.
+    #[must_use]
+    pub const fn majority_quorum(initial_cluster_size: u32) -> Self {
+        let lease = table::LEASE_MS.default_duration();
+        Self::MajorityQuorum { initial_cluster_size, track_max_size: table::TRACK_MAX_SIZE.default, lease }
+    }
+
+    /// Sets how long a node may run children after a quorum last heard of it.
+    #[must_use]
+    pub fn with_lease(mut self, lasts: Duration) -> Self {
+        match &mut self {
+            Self::Divergence => {}
+            Self::StaticQuorum { lease, .. }
+            | Self::DynamicQuorum { lease, .. }
+            | Self::MajorityQuorum { lease, .. } => *lease = lasts,
+        }
+        self
+    }
+}
+
 impl Migration {
     /// Stop, then start, with the defaults.
     #[must_use]

@@ -111,6 +111,38 @@ number!(
     "`gossip`: how many members a change, and a digest, is sent to at a time; each passes it on once."
 );
 number!(
+    LEASE_MS,
+    "partition_tolerance.lease_ms",
+    1_500,
+    200,
+    HOUR_MS,
+    "How long a node may run children after a quorum last heard of it (R11). Not for `divergence`."
+);
+number!(
+    THRESHOLD_TIME_MS,
+    "partition_tolerance.threshold_time_ms",
+    30_000,
+    0,
+    DAY_MS,
+    "A member that was lost for longer counts no more; only time with a quorum counts (R10). `dynamic_quorum` only."
+);
+/// Members of a `static_quorum`: required, so the default is never used.
+pub(crate) const QUORUM_COUNT: Number =
+    Number { path: QUORUM_SIZE.path, default: 1, min: 1, max: MAX_MEMBERS, meaning: QUORUM_SIZE.meaning };
+/// Percent of a `dynamic_quorum`: required, so the default is never used.
+pub(crate) const QUORUM_PERCENT: Number =
+    Number { path: QUORUM_SIZE.path, default: 1, min: 1, max: 100, meaning: QUORUM_SIZE.meaning };
+/// Required, so the default is never used.
+pub(crate) const INITIAL_CLUSTER_COUNT: Number = Number {
+    path: INITIAL_CLUSTER_SIZE.path,
+    default: 1,
+    min: 1,
+    max: MAX_MEMBERS,
+    meaning: INITIAL_CLUSTER_SIZE.meaning,
+};
+/// Members that a quorum may be counted of.
+const MAX_MEMBERS: u64 = 100_000;
+number!(
     MAX_RESTARTS,
     "restart.max_restarts",
     10,
@@ -189,6 +221,16 @@ number!(
 
 pub(crate) const HANDOVER: Flag =
     Flag { path: "migration.handover", default: false, meaning: "Whether the state goes along when a child moves." };
+pub(crate) const STARTUP_CONFIRM: Flag = Flag {
+    path: "partition_tolerance.startup_confirm",
+    default: false,
+    meaning: "Whether requests before the first quorum are answered `partitioned` at once; otherwise they wait for it. `static_quorum` only.",
+};
+pub(crate) const TRACK_MAX_SIZE: Flag = Flag {
+    path: "partition_tolerance.track_max_size",
+    default: true,
+    meaning: "Whether a cluster that was larger needs more than half of its largest size, until `reset_cluster_size`. `majority_quorum` only.",
+};
 pub(crate) const CONFIRM_HANDOVER: Flag = Flag {
     path: "migration.confirm_handover",
     default: false,
@@ -260,9 +302,9 @@ pub(crate) const SYNCHRONIZATION: Family = Family {
 pub(crate) const PARTITION_TOLERANCE: Family = Family {
     key: "partition_tolerance",
     default: "divergence",
-    available: &["divergence"],
-    later: &["static_quorum", "dynamic_quorum", "majority_quorum", "custom"],
-    meaning: "What happens when the cluster splits: under `divergence` both sides run everything and merge on heal (R12).",
+    available: &["divergence", "static_quorum", "dynamic_quorum", "majority_quorum"],
+    later: &["custom"],
+    meaning: "What happens when the cluster splits: under `divergence` both sides run everything and merge on heal (R12); under the others only a side with a quorum runs anything (R10, R11).",
 };
 pub(crate) const DISTRIBUTION: Family = Family {
     key: "distribution",
@@ -330,7 +372,14 @@ described!(
     "",
     "The node to make for this hub; left out when the hub is started on an existing node."
 );
-described!(NODE_NAME, "node.name", "text", "host name and a random suffix", ID_RANGE, "Unique in the cluster (R13).");
+described!(
+    NODE_NAME,
+    "node.name",
+    "text",
+    "host name and a random suffix",
+    ID_RANGE,
+    "Unique in the cluster (R13). Required under a quorum strategy, which counts members by name (R10)."
+);
 described!(
     NODE_LISTEN,
     "node.listen",
@@ -396,6 +445,22 @@ described!(
     "Static children: ensured, never doubled, by every node that lists them."
 );
 described!(
+    QUORUM_SIZE,
+    "partition_tolerance.quorum_size",
+    "whole number",
+    "required",
+    "1 to 100000 members for `static_quorum`, 1 to 100 percent for `dynamic_quorum`",
+    "What a quorum takes: so many members, or so many percent of those that are there or were lost lately."
+);
+described!(
+    INITIAL_CLUSTER_SIZE,
+    "partition_tolerance.initial_cluster_size",
+    "whole number",
+    "required",
+    "1 to 100000",
+    "So many members begin a cluster together, or begin it again when all of its members were restarted (R10). `majority_quorum` only."
+);
+described!(
     BACKOFF_MS,
     "restart.backoff_ms",
     "[first, longest]",
@@ -452,6 +517,12 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::Number(&RECIPIENTS),
     Entry::Flag(&RESTRICTED_INIT),
     Entry::Family(&PARTITION_TOLERANCE),
+    Entry::Described(&QUORUM_SIZE),
+    Entry::Flag(&STARTUP_CONFIRM),
+    Entry::Number(&THRESHOLD_TIME_MS),
+    Entry::Described(&INITIAL_CLUSTER_SIZE),
+    Entry::Flag(&TRACK_MAX_SIZE),
+    Entry::Number(&LEASE_MS),
     Entry::Family(&DISTRIBUTION),
     Entry::Described(&FALLBACK),
     Entry::Number(&MAX_RESTARTS),

@@ -101,6 +101,24 @@ fn synchronization(synchronization: &Synchronization) -> Value {
 fn partition_tolerance(partition_tolerance: &PartitionTolerance) -> Value {
     match partition_tolerance {
         PartitionTolerance::Divergence => json!({"type": "divergence"}),
+        PartitionTolerance::StaticQuorum { quorum_size, startup_confirm, lease } => json!({
+            "type": "static_quorum",
+            "quorum_size": quorum_size,
+            "startup_confirm": startup_confirm,
+            "lease_ms": ms(*lease),
+        }),
+        PartitionTolerance::DynamicQuorum { quorum_size, threshold_time, lease } => json!({
+            "type": "dynamic_quorum",
+            "quorum_size": quorum_size,
+            "threshold_time_ms": ms(*threshold_time),
+            "lease_ms": ms(*lease),
+        }),
+        PartitionTolerance::MajorityQuorum { initial_cluster_size, track_max_size, lease } => json!({
+            "type": "majority_quorum",
+            "initial_cluster_size": initial_cluster_size,
+            "track_max_size": track_max_size,
+            "lease_ms": ms(*lease),
+        }),
     }
 }
 

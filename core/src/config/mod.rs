@@ -19,6 +19,7 @@ mod validate;
 pub(crate) use defaults::CLUSTER_SIZE;
 pub use options::{OptionInfo, options};
 pub use problem::Problem;
+pub(crate) use validate::NAME_NEEDED;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -283,6 +284,44 @@ pub enum PartitionTolerance {
     /// Both sides run everything and merge on heal (R12).
     #[default]
     Divergence,
+    /// A side with so many members runs.
+    StaticQuorum {
+        /// The members needed.
+        quorum_size: u32,
+        /// Whether requests before the first quorum are answered `partitioned` at once.
+        startup_confirm: bool,
+        /// How long a node may run children after a quorum last heard of it.
+        lease: Duration,
+    },
+    /// A side with this share of the members runs, those counted that were lost lately.
+    DynamicQuorum {
+        /// The share, in percent.
+        quorum_size: u32,
+        /// After this time with a quorum a lost member counts no more.
+        threshold_time: Duration,
+        /// How long a node may run children after a quorum last heard of it.
+        lease: Duration,
+    },
+    /// A side with more than half of the members runs.
+    MajorityQuorum {
+        /// So many members begin a cluster together.
+        initial_cluster_size: u32,
+        /// Whether a cluster that was larger needs more than half of its largest size.
+        track_max_size: bool,
+        /// How long a node may run children after a quorum last heard of it.
+        lease: Duration,
+    },
+}
+
+impl PartitionTolerance {
+    /// Whether members are counted, by their names.
+    #[must_use]
+    pub const fn has_quorum(&self) -> bool {
+        match self {
+            Self::Divergence => false,
+            Self::StaticQuorum { .. } | Self::DynamicQuorum { .. } | Self::MajorityQuorum { .. } => true,
+        }
+    }
 }
 
 /// Who runs what.

@@ -92,6 +92,14 @@ impl<'a> Section<'a> {
         option.default
     }
 
+    /// A whole number that must be there, checked against its range.
+    pub(crate) fn required_number(&mut self, option: &'static Number, problems: &mut Problems) -> u32 {
+        if self.value(last_key(option.path)).is_none() {
+            problems.add(option.path, format!("is required: {} to {}", option.min, option.max));
+        }
+        u32::try_from(self.number(option, problems)).unwrap_or(u32::MAX)
+    }
+
     /// A number of milliseconds of the table.
     pub(crate) fn duration(&mut self, option: &'static Number, problems: &mut Problems) -> Duration {
         Duration::from_millis(self.number(option, problems))

@@ -12,16 +12,6 @@ use super::{
 const HOT_SWAP_ONLY: &[&str] =
     &[table::RETENTION_MS.path, table::CONFIRM_HANDOVER.path, table::CHILD_MIGRATION_TIMEOUT_MS.path];
 
-/// Opens a family whose types have no options in this version.
-///
-/// The options of a type this version does not have are left alone: that the type is missing says enough.
-fn read_type(family: &'static table::Family, root: &mut Section<'_>, problems: &mut Problems) -> Option<&'static str> {
-    let mut section = root.section(family.key, problems)?;
-    let found = section.strategy_type(family, problems)?;
-    section.finish(problems);
-    Some(found)
-}
-
 pub(super) fn redundancy(root: &mut Section<'_>, problems: &mut Problems) -> Redundancy {
     let Some(mut section) = root.section(table::REDUNDANCY.key, problems) else {
         return Redundancy::default();
@@ -71,8 +61,33 @@ fn replication_factor(section: &mut Section<'_>, problems: &mut Problems) -> Rep
 }
 
 pub(super) fn partition_tolerance(root: &mut Section<'_>, problems: &mut Problems) -> PartitionTolerance {
-    read_type(&table::PARTITION_TOLERANCE, root, problems);
-    PartitionTolerance::Divergence
+    let family = &table::PARTITION_TOLERANCE;
+    let Some(mut section) = root.section(family.key, problems) else {
+        return PartitionTolerance::default();
+    };
+    let Some(name) = section.strategy_type(family, problems) else {
+        return PartitionTolerance::default();
+    };
+    let strategy = match name {
+        "static_quorum" => PartitionTolerance::StaticQuorum {
+            quorum_size: section.required_number(&table::QUORUM_COUNT, problems),
+            startup_confirm: section.flag(&table::STARTUP_CONFIRM, problems),
+            lease: section.duration(&table::LEASE_MS, problems),
+        },
+        "dynamic_quorum" => PartitionTolerance::DynamicQuorum {
+            quorum_size: section.required_number(&table::QUORUM_PERCENT, problems),
+            threshold_time: section.duration(&table::THRESHOLD_TIME_MS, problems),
+            lease: section.duration(&table::LEASE_MS, problems),
+        },
+        "majority_quorum" => PartitionTolerance::MajorityQuorum {
+            initial_cluster_size: section.required_number(&table::INITIAL_CLUSTER_COUNT, problems),
+            track_max_size: section.flag(&table::TRACK_MAX_SIZE, problems),
+            lease: section.duration(&table::LEASE_MS, problems),
+        },
+        _ => PartitionTolerance::Divergence,
+    };
+    section.finish(problems);
+    strategy
 }
 
 pub(super) fn distribution(root: &mut Section<'_>, problems: &mut Problems) -> Distribution {

@@ -29,6 +29,12 @@ fn document_with(path: &str, value: Value) -> Value {
         document["migration"] = json!({"type": "hot_swap"});
     } else if path.starts_with("synchronization.") {
         document["synchronization"] = json!({"type": "gossip"});
+    } else if let Some(option) = path.strip_prefix("partition_tolerance.") {
+        document["partition_tolerance"] = match option {
+            "startup_confirm" => json!({"type": "static_quorum", "quorum_size": 2}),
+            "threshold_time_ms" => json!({"type": "dynamic_quorum", "quorum_size": 60}),
+            _ => json!({"type": "majority_quorum", "initial_cluster_size": 3}),
+        };
     }
     let pointer = format!("/{}", path.replace('.', "/"));
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a slash");
@@ -110,6 +116,42 @@ fn defaults_of_the_contract_then_equal_to_new() {
             child_migration_timeout: Duration::from_millis(10000),
         }
     );
+}
+
+#[test]
+fn quorum_then_read_as_the_contract_says() {
+    let read = |document: Value| {
+        let config = HubConfig::from_json(&json!({"hub_id": "o", "partition_tolerance": document})).expect("valid");
+        assert_eq!(HubConfig::from_json(&config.to_json()), Ok(config.clone()));
+        config.partition_tolerance
+    };
+    let lease = Duration::from_millis(1500);
+    assert_eq!(
+        read(json!({"type": "static_quorum", "quorum_size": 7})),
+        PartitionTolerance::StaticQuorum { quorum_size: 7, startup_confirm: false, lease }
+    );
+    let threshold_time = Duration::from_secs(30);
+    assert_eq!(
+        read(json!({"type": "dynamic_quorum", "quorum_size": 80})),
+        PartitionTolerance::DynamicQuorum { quorum_size: 80, threshold_time, lease }
+    );
+    assert_eq!(
+        read(json!({"type": "majority_quorum", "initial_cluster_size": 3, "lease_ms": 900})),
+        PartitionTolerance::majority_quorum(3).with_lease(Duration::from_millis(900))
+    );
+}
+
+#[test]
+fn quorum_without_its_size_or_a_name_of_the_node_then_refused() {
+    let at = |document: Value| paths(&json!({"hub_id": "o", "partition_tolerance": document}));
+    assert_eq!(at(json!({"type": "static_quorum"})), ["partition_tolerance.quorum_size"]);
+    assert_eq!(at(json!({"type": "dynamic_quorum", "quorum_size": 101})), ["partition_tolerance.quorum_size"]);
+    assert_eq!(at(json!({"type": "majority_quorum"})), ["partition_tolerance.initial_cluster_size"]);
+    let other = json!({"type": "majority_quorum", "initial_cluster_size": 3, "startup_confirm": true});
+    assert_eq!(at(other), ["partition_tolerance.startup_confirm"]);
+    let quorum = json!({"type": "majority_quorum", "initial_cluster_size": 3});
+    let unnamed = json!({"hub_id": "o", "node": {}, "partition_tolerance": quorum});
+    assert!(problem_at(&unnamed, "node.name").contains("members are counted by name"));
 }
 
 #[test]
@@ -323,9 +365,15 @@ fn table_then_it_names_every_key_of_the_document() {
         .expect("valid id")
         .with_node(NodeConfig::default().with_security(Security::Key { key_file: "key".into() }));
     let documented: BTreeSet<String> = options().into_iter().map(|option| option.path).collect();
-    for migration in [Migration::cold_swap(), Migration::hot_swap()] {
-        let document = config.clone().with_migration(migration).to_json();
-        for path in leaf_paths("", &document) {
+    let migrations = [Migration::cold_swap(), Migration::hot_swap()];
+    let quorums = [
+        PartitionTolerance::static_quorum(2),
+        PartitionTolerance::dynamic_quorum(60),
+        PartitionTolerance::majority_quorum(3),
+    ];
+    let configs = migrations.map(|migration| config.clone().with_migration(migration)).into_iter();
+    for config in configs.chain(quorums.map(|quorum| config.clone().with_partition_tolerance(quorum))) {
+        for path in leaf_paths("", &config.to_json()) {
             assert!(documented.contains(&path), "{path} is in the table");
         }
     }

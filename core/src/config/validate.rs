@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::defaults::{self as table, Number};
 use super::problem::{Problems, invalid_config};
-use super::{HubConfig, Migration, Profile, Redundancy, ReplicationFactor, Synchronization, node};
+use super::{HubConfig, Migration, PartitionTolerance, Profile, Redundancy, ReplicationFactor, Synchronization, node};
 use crate::error::Error;
 
 impl HubConfig {
@@ -35,6 +35,7 @@ impl HubConfig {
             check_number(&table::REPLICATION_FACTOR, u64::from(count), problems);
         }
         check_migration(&self.migration, problems);
+        check_partition_tolerance(self, problems);
         check_duration(&table::SYNC_INTERVAL_MS, self.synchronization.sync_interval(), problems);
         if let Synchronization::Gossip { recipients, .. } = self.synchronization {
             check_number(&table::RECIPIENTS, u64::from(recipients), problems);
@@ -83,6 +84,31 @@ fn check_migration(migration: &Migration, problems: &mut Problems) {
         }
     }
 }
+
+fn check_partition_tolerance(config: &HubConfig, problems: &mut Problems) {
+    match &config.partition_tolerance {
+        PartitionTolerance::Divergence => return,
+        PartitionTolerance::StaticQuorum { quorum_size, startup_confirm: _, lease } => {
+            check_number(&table::QUORUM_COUNT, (*quorum_size).into(), problems);
+            check_duration(&table::LEASE_MS, *lease, problems);
+        }
+        PartitionTolerance::DynamicQuorum { quorum_size, threshold_time, lease } => {
+            check_number(&table::QUORUM_PERCENT, (*quorum_size).into(), problems);
+            check_duration(&table::THRESHOLD_TIME_MS, *threshold_time, problems);
+            check_duration(&table::LEASE_MS, *lease, problems);
+        }
+        PartitionTolerance::MajorityQuorum { initial_cluster_size, track_max_size: _, lease } => {
+            check_number(&table::INITIAL_CLUSTER_COUNT, (*initial_cluster_size).into(), problems);
+            check_duration(&table::LEASE_MS, *lease, problems);
+        }
+    }
+    if config.node.as_ref().is_some_and(|node| node.name.is_none()) {
+        problems.add(table::NODE_NAME.path, NAME_NEEDED);
+    }
+}
+
+/// Why a node without a name of its own cannot run a hub with a quorum (R10).
+pub(crate) const NAME_NEEDED: &str = "is required under a quorum strategy: members are counted by name, and a random one is another member at each start";
 
 fn check_restart(config: &HubConfig, problems: &mut Problems) {
     let restart = &config.restart;

@@ -206,6 +206,12 @@ impl Engine {
 
     /// The host completed a call.
     pub(super) fn host_done(&mut self, number: CallNumber, answer: HostAnswer) {
+        if matches!(&answer, HostAnswer::Failed(HostFailure { kind: Some(ErrorKind::Partitioned), .. }))
+            && self.calls.open.get(&number).is_some_and(|open| matches!(open.purpose, Purpose::Start | Purpose::Run))
+        {
+            // The queue saw that the lease is over before this turn began.
+            self.lose_quorum();
+        }
         let Some(open) = self.calls.end(number) else {
             self.counters.late_completions += 1;
             return;

@@ -18,6 +18,8 @@ use crate::wire::Message;
 
 /// How long the members may take to acknowledge our last words.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the members may take to agree that this node does not count any more.
+const VACATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Kept back of the time of an end for stopping what remains and for telling the members; at most half of it.
 const STOP_RESERVE: Duration = Duration::from_secs(8);
 
@@ -29,6 +31,8 @@ enum Stage {
     Given,
     /// What remains is stopped.
     Stopping,
+    /// The members that count agree that this one does no longer.
+    Vacating,
     /// The members get our last log entries.
     Telling,
     /// `Leave` is sent.
@@ -132,6 +136,11 @@ impl Engine {
             Stage::Given | Stage::Leaving => {}
             Stage::Stopping => {
                 if self.endings.is_empty() {
+                    self.vacate();
+                }
+            }
+            Stage::Vacating => {
+                if !self.has_slot_to_vacate() {
                     self.tell_last_words();
                 }
             }
@@ -260,15 +269,37 @@ impl Engine {
     /// Every stage of the end has its own deadline; this is the present one's.
     pub(super) fn shutdown_end(&mut self) {
         match self.drain.as_ref().map(|drain| drain.stage) {
-            Some(Stage::Stopping) => self.tell_last_words(),
+            Some(Stage::Stopping) => self.vacate(),
+            Some(Stage::Vacating) => self.tell_last_words(),
             Some(Stage::Telling) => self.leave(),
             Some(Stage::Leaving) => self.left(),
             Some(Stage::Giving | Stage::Given) | None => {}
         }
     }
 
-    fn tell_last_words(&mut self) {
+    /// A graceful leaver gives up its slot while it still can consent to it (R10).
+    fn vacate(&mut self) {
         self.write_off_endings();
+        if !self.has_slot_to_vacate() {
+            return self.tell_last_words();
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.stage = Stage::Vacating;
+        }
+        let limit = VACATE_TIMEOUT.min(self.time_left() / 2);
+        self.timers.arm(TimerKey::ShutdownEnd, self.now + limit);
+        self.quorum_is_due();
+    }
+
+    /// Whether the hub ends and gives up its slot.
+    pub(super) fn is_vacating(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| match drain.stage {
+            Stage::Vacating | Stage::Telling | Stage::Leaving => true,
+            Stage::Giving | Stage::Given | Stage::Stopping => false,
+        })
+    }
+
+    fn tell_last_words(&mut self) {
         if let Some(drain) = &mut self.drain {
             drain.stage = Stage::Telling;
         }

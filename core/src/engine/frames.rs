@@ -165,6 +165,7 @@ impl Engine {
             Message::Leave => self.leave_received(from),
             Message::LeaveAck => self.leave_acked(from),
             Message::StrategyMismatch(options) => self.strategy_refused(from, &options),
+            Message::Quorum(message) => self.quorum_received(from, *message),
         }
     }
 
@@ -206,8 +207,9 @@ impl Engine {
     /// The oldest open request of the users. One that was asked for and is over in the same turn had no time, and is not
     /// late on its way: it counts as open.
     fn open_from(&self) -> u64 {
-        let first = self.requests.keys().next().copied().filter(|id| *id < FIRST_OWN_REQUEST);
-        let first = first.unwrap_or(self.numbers.api_request + 1);
+        let held = self.partition.as_ref().and_then(|partition| partition.first_held());
+        let first = self.requests.keys().next().copied().into_iter().chain(held).min();
+        let first = first.filter(|id| *id < FIRST_OWN_REQUEST).unwrap_or(self.numbers.api_request + 1);
         self.numbers.asked_from.map_or(first, |asked| asked.min(first))
     }
 }

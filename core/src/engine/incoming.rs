@@ -154,6 +154,9 @@ impl Engine {
         if self.info.is_leaving {
             return Some("leaving");
         }
+        if self.is_partitioned() {
+            return Some("partitioned");
+        }
         if view_hash != self.membership.view.hash || token.incarnation != self.me.incarnation {
             return Some("view_mismatch");
         }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::host::call::{HostAnswer, HostCall, InstanceEvent, KindInfo};
 use crate::ids::{CallNumber, ChildId, InstanceId, NodeName, NodeRef, RequestId};
 use crate::observe::HookEvent;
 use crate::payload::Payload;
 use crate::spec::{ChildSpec, DrainReport, Row, StartResult, StopResult};
 use crate::swim::Evidence;
+use crate::time::Timestamp;
 
 /// One input of the engine.
 #[derive(Clone, Debug)]
@@ -145,9 +146,30 @@ pub enum Command {
     WhichChildren(Duration),
     /// `acknowledge_loss`.
     AcknowledgeLoss(ChildId),
+    /// `reset_cluster_size`: so many members count from now on.
+    ResetClusterSize(u32, Duration),
     /// Which hooks have handlers, as a set of bits of [`crate::observe::HookName`]; and whether
     /// `child_data_alter` has any.
     SubscribeHooks(u64),
+}
+
+/// How long the members may take to agree on a smaller cluster.
+const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Command {
+    /// `reset_cluster_size`.
+    ///
+    /// # Errors
+    /// `invalid_argument` for a size that is none.
+    pub fn reset_cluster_size(size: i64) -> Result<Self, Error> {
+        match u32::try_from(size) {
+            Ok(size) if size > 0 => Ok(Self::ResetClusterSize(size, RESET_TIMEOUT)),
+            Ok(_) | Err(_) => {
+                let message = format!("the size must be 1 to {}, not {size}", u32::MAX);
+                Err(Error::new(ErrorKind::InvalidArgument, "reset_cluster_size", message))
+            }
+        }
+    }
 }
 
 /// A change of the members to plan for.
@@ -205,6 +227,13 @@ pub enum Effect {
     Reply(RequestId, Result<Outcome, Error>),
     /// The row of a child changed, or the child is no longer known.
     Publish(ChildId, Option<Arc<Row>>),
+    /// The host may call children until then, and has none of the calls up to that number any more (R11).
+    Lease {
+        /// The end of the lease; zero for none.
+        until: Timestamp,
+        /// Calls up to this one are not made any more.
+        fenced: CallNumber,
+    },
     /// The hub's own condition changed.
     Status(HubStatus),
     /// A hook fires.
@@ -222,7 +251,7 @@ pub enum Effect {
 pub struct HubStatus {
     /// The other members of the hub.
     pub members: Vec<NodeRef>,
-    /// Moves are open.
+    /// Moves are open, or there is no quorum.
     pub is_locked: bool,
     /// No quorum.
     pub is_partitioned: bool,

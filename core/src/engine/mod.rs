@@ -25,9 +25,11 @@ mod log;
 mod mapping;
 mod membership;
 mod outgoing;
+mod partition;
 mod placing;
 mod publish;
 mod queries;
+mod quorum;
 mod reconcile;
 mod registry;
 mod replicas;
@@ -117,6 +119,8 @@ pub struct Engine {
     batch: Vec<Slot>,
     hooks: hooks::HookState,
     drain: Option<drain::Drain>,
+    /// Under a quorum strategy.
+    partition: Option<Box<partition::Partition>>,
     status: HubStatus,
     /// The number of the view that `status` tells of.
     status_of: u64,
@@ -167,6 +171,9 @@ impl Engine {
         if due != Timestamp::NEVER && now.since(due) > self.settings.stall {
             self.stalled();
         }
+        if self.partition.is_some() {
+            self.check_lease();
+        }
         if matches!(input, Input::Command(..)) {
             self.plan_all();
         }
@@ -185,6 +192,9 @@ impl Engine {
         }
         self.go_on_with_starts();
         self.run_timers();
+        if self.partition.is_some() {
+            self.go_on_with_quorum();
+        }
         self.reconcile_some();
         std::mem::swap(&mut self.effects, effects);
     }
@@ -194,6 +204,7 @@ impl Engine {
         self.now = self.now.max(now);
         std::mem::swap(&mut self.effects, effects);
         if !self.is_ended {
+            self.flush_quorum();
             self.send_answers();
             self.send_log();
             self.send_acks();
@@ -249,7 +260,7 @@ impl Engine {
         }
         while let Some(key) = self.timers.pop_due(self.now) {
             match key {
-                TimerKey::Reconcile => {}
+                TimerKey::Reconcile | TimerKey::Quorum => {}
                 TimerKey::ViewChange => self.apply_view(),
                 TimerKey::Status => self.heartbeat(),
                 TimerKey::Sync => self.compare_wanted(),
@@ -282,6 +293,9 @@ impl Engine {
             self.reply(request, Err(error));
             return;
         }
+        let Some(command) = self.admit(request, command) else {
+            return;
+        };
         match command {
             Command::Start(specs, options) => self.start_request(request, specs, options),
             Command::Stop(ids, timeout) => self.stop_request(Some(request), ids, timeout),
@@ -295,6 +309,7 @@ impl Engine {
             Command::Sync(timeout) => self.sync_request(request, timeout),
             Command::WhichChildren(timeout) => self.which_children_request(request, timeout),
             Command::AcknowledgeLoss(child) => self.acknowledge_loss_request(request, &child),
+            Command::ResetClusterSize(size, timeout) => self.reset_cluster_size_request(request, size, timeout),
             Command::SubscribeHooks(bits) => {
                 self.subscribe_hooks(bits);
                 self.reply(request, Ok(Outcome::Done));
@@ -342,7 +357,7 @@ impl Engine {
         let used = record.local().map(|local| local.highest_epoch).unwrap_or_default();
         let refused = self.refused_moves.get(&record.id).map(|(token, _)| token.epoch).unwrap_or_default();
         // A tombstone that remembered the epoch may be forgotten by now: time stands in for it.
-        let term = self.term.max(self.unix_ms() / 1000);
+        let term = self.quorum_term().unwrap_or_else(|| self.term.max(self.unix_ms() / 1000));
         Epoch((known.max(used).max(refused).0 + 1).max(term << setup::TERM_SHIFT))
     }
 

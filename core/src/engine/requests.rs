@@ -231,7 +231,7 @@ impl Engine {
                 let error = Error::new(ErrorKind::Timeout, "request", "the members did not answer in time");
                 self.reply(RequestId(id), Err(error));
             }
-            None => {}
+            None => self.quorum_wait_over(id),
         }
     }
 
@@ -246,6 +246,7 @@ impl Engine {
     pub(super) fn close_all_requests(&mut self) {
         let mut open: Vec<u64> = self.requests.keys().copied().collect();
         open.extend(self.open_messages());
+        open.extend(self.held_requests());
         for id in open {
             let error = Error::new(ErrorKind::Closed, "hub", "the hub has ended");
             match self.close_request(id) {
@@ -254,15 +255,36 @@ impl Engine {
                 Some(Request::Start(_) | Request::Sync(_) | Request::WhichChildren(_)) => {
                     self.reply(RequestId(id), Err(error));
                 }
+                None if self.forget_held(id) => self.reply(RequestId(id), Err(error)),
                 None => self.message_done(id, Err(error.with_maybe_executed(true))),
             }
         }
     }
 
+    /// There is no quorum any more: whoever waits for something to be done is told so.
+    pub(super) fn fail_requests(&mut self, error: &Error) {
+        let open: Vec<u64> = self.requests.keys().copied().collect();
+        for id in open {
+            match self.requests.get(&id) {
+                Some(Request::Start(_)) => {
+                    self.close_request(id);
+                    self.reply(RequestId(id), Err(error.clone()));
+                }
+                Some(Request::Stop(_)) => {
+                    if let Some(Request::Stop(stop)) = self.close_request(id) {
+                        self.stop_closed(stop, error.clone());
+                    }
+                }
+                Some(Request::Sync(_) | Request::WhichChildren(_)) | None => {}
+            }
+        }
+        self.fail_messages(error);
+    }
+
     /// The user no longer waits.
     pub(super) fn cancel(&mut self, request: RequestId) {
         let error = Error::new(ErrorKind::Cancelled, "request", "it was cancelled");
-        if self.close_request(request.0).is_some() || self.cancel_message(request.0) {
+        if self.close_request(request.0).is_some() || self.cancel_message(request.0) || self.forget_held(request.0) {
             self.reply(request, Err(error));
         }
     }

@@ -147,7 +147,7 @@ impl Engine {
                 self.router.routes.swap_remove(child);
                 return;
             }
-            if route.hold_until > self.now {
+            if route.hold_until > self.now || self.is_partitioned() {
                 return;
             }
             let Some(&id) = route.waiting.range(next..).next() else {
@@ -336,6 +336,14 @@ impl Engine {
         open.place = Place::Sent(to.clone());
         if let Some(route) = self.router.routes.get_mut(&open.child) {
             route.node = Some(to);
+        }
+    }
+
+    /// Ends all messages: what was sent may have been handled.
+    pub(super) fn fail_messages(&mut self, error: &Error) {
+        for id in self.open_messages() {
+            let is_sent = self.router.open.get(&id).is_some_and(|open| matches!(open.place, Place::Sent(_)));
+            self.message_done(id, Err(error.clone().with_maybe_executed(is_sent)));
         }
     }
 

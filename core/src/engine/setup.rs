@@ -92,13 +92,17 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
     let strategies = Strategies::from_config(&config);
     let fingerprint = xxh3_64(&postcard::to_allocvec(&strategies.fingerprint()).unwrap_or_default());
     let kinds: BTreeMap<_, _> = kinds.into_iter().map(|kind| (kind.name.clone(), kind)).collect();
+    let options = strategies.partition_tolerance.quorum();
+    let partition = options.map(|options| Box::new(super::partition::Partition::new(&node, options, now, wall_ms)));
+    let lease_wait = options.map_or(Duration::ZERO, |options| options.wait());
     Engine {
         me: node,
+        partition,
         hub_id: config.hub_id,
         settings: Settings {
             view_debounce: config.profile.view_debounce,
             stall: config.profile.suspicion,
-            readiness: config.profile.worst_detection() * 2,
+            readiness: config.profile.worst_detection() * 2 + lease_wait,
             move_budget: config.migration_base_timeout,
             deadlock_recovery: config.deadlock_recovery_timeout,
             max_restarts: config.restart.max_restarts,

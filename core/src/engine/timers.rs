@@ -22,6 +22,8 @@ pub(super) enum TimerKey {
     Status,
     /// The next comparison of wanted hashes.
     Sync,
+    /// Something of the quorum is due.
+    Quorum,
     /// A step of a move takes too long.
     Move(Slot),
     /// The whole move takes too long.

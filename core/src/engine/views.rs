@@ -28,6 +28,7 @@ impl Engine {
             return;
         }
         self.membership.gone.remove(&node);
+        self.quorum_hears_of(&node, None);
         let inbox = self.membership.inboxes.remove(&node);
         let peer = self.membership.peers.entry(node.clone()).or_default();
         peer.up_at = self.now;
@@ -143,7 +144,7 @@ impl Engine {
     /// over, and it starts nothing before they have answered.
     pub(super) fn stalled(&mut self) {
         self.membership.generation += 1;
-        self.membership.is_settled = self.is_alone();
+        self.membership.is_settled = self.is_alone() && self.may_start();
         self.send_status_to_all();
         self.timers.arm_earlier(TimerKey::Status, self.now + AGREE_AGAIN);
     }
@@ -310,6 +311,7 @@ impl Engine {
     /// Acts on the net changes of the members since the last view.
     pub(super) fn apply_view(&mut self) {
         self.timers.disarm(&TimerKey::ViewChange);
+        self.quorum_is_due();
         let mut infos: BTreeMap<NodeRef, MemberInfo> = self
             .membership
             .peers
@@ -373,6 +375,7 @@ impl Engine {
 
     fn member_gone(&mut self, node: &NodeRef, evidence: Evidence) {
         self.membership.note_gone(node, evidence, self.now);
+        self.quorum_hears_of(node, Some(evidence));
         let known_seq = self.membership.peers.get(node).map_or(0, |peer| peer.known_seq);
         self.depart(node, known_seq);
         self.moves_lose(node, evidence);
@@ -398,7 +401,7 @@ impl Engine {
 
     /// Notices when the view becomes settled: everything may act on it now.
     pub(super) fn check_settled(&mut self) {
-        if self.membership.is_settled || !self.membership.compute_settled(&self.me, self.now) {
+        if self.membership.is_settled || !self.membership.compute_settled(&self.me, self.now) || !self.may_start() {
             return;
         }
         self.membership.is_settled = true;
@@ -433,15 +436,21 @@ impl Engine {
     }
 
     pub(super) fn publish_status(&mut self) {
-        let (number, is_locked) = (self.membership.view.number, self.moves.open > 0);
-        if number == self.status_of && is_locked == self.status.is_locked {
+        let (number, is_partitioned) = (self.membership.view.number, self.is_partitioned());
+        let is_locked = self.moves.open > 0 || is_partitioned;
+        let is_same = is_locked == self.status.is_locked && is_partitioned == self.status.is_partitioned;
+        if number == self.status_of && is_same {
             return;
         }
+        let is_first = self.status_of == 0;
         self.status_of = number;
         let members = self.membership.others(&self.me).cloned().collect();
-        let status = HubStatus { members, is_locked, is_partitioned: false };
+        let status = HubStatus { members, is_locked, is_partitioned };
         if status != self.status {
-            if status.is_locked != self.status.is_locked {
+            if is_partitioned != self.status.is_partitioned && !is_first {
+                self.fire(HookName::PartitionChanged, || json!({ "partitioned": is_partitioned }));
+            }
+            if status.is_locked != self.status.is_locked && !is_first {
                 let locked = status.is_locked;
                 self.fire(HookName::PriorityStateUpdated, || json!({ "locked": locked }));
             }

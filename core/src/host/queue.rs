@@ -24,6 +24,7 @@ use crate::hub::turns::Role;
 use crate::ids::{CallNumber, InstanceId, RequestId};
 use crate::observe::HookEvent;
 use crate::sync;
+use crate::time::Timestamp;
 
 /// Most calls that may wait for the host before messages to children are refused.
 pub const MAX_WAITING_CALLS: usize = 65_536;
@@ -89,6 +90,10 @@ struct Shared {
     /// Items of the last batch, which the host may not have come to yet.
     held: AtomicUsize,
     doorbell: OnceLock<Doorbell>,
+    /// Until when the host may call children, in microseconds of the drivers' clock (R11).
+    lease: AtomicU64,
+    /// Calls up to this number are not made any more.
+    fenced: AtomicU64,
     inputs: Inputs,
 }
 
@@ -116,8 +121,59 @@ impl HostQueue {
             pulled: AtomicU64::new(0),
             held: AtomicUsize::new(0),
             doorbell: OnceLock::new(),
+            lease: AtomicU64::new(Timestamp::NEVER.0),
+            fenced: AtomicU64::new(0),
             inputs,
         }))
+    }
+
+    /// Says until when children may be called, and which calls are not made any more.
+    pub(crate) fn set_lease(&self, until: Timestamp, fenced: CallNumber) {
+        self.0.fenced.fetch_max(fenced.0, Ordering::Release);
+        self.0.lease.store(until.0, Ordering::Release);
+    }
+
+    /// Whether the host may make a call now: a hub without a lease calls no child (R11).
+    fn may_make(&self, call: &HostCall) -> bool {
+        match &call.request {
+            HostRequest::Start(_)
+            | HostRequest::Run
+            | HostRequest::Handle { .. }
+            | HostRequest::PrepareState
+            | HostRequest::AlterState(_)
+            | HostRequest::ResolveConflict(_)
+            | HostRequest::RedundancySignal(_)
+            | HostRequest::HandoverStart(_) => {}
+            HostRequest::CancelRun
+            | HostRequest::SetRole(..)
+            | HostRequest::Stop(_)
+            | HostRequest::Discard
+            | HostRequest::AlterSpec { .. } => return true,
+        }
+        let lease = Timestamp(self.0.lease.load(Ordering::Acquire));
+        let is_leased = lease == Timestamp::NEVER || now() < lease;
+        is_leased && call.number.0 > self.0.fenced.load(Ordering::Acquire)
+    }
+
+    /// The next call that the host may make: what waited for longer than the lease lasted is answered without it.
+    fn take_call(&self) -> Result<HostItem, TryRecvError> {
+        loop {
+            let item = self.0.calls.try_recv()?;
+            match item {
+                HostItem::Call(call) if !self.may_make(&call) => {
+                    let failure = HostFailure {
+                        kind: Some(ErrorKind::Partitioned),
+                        ..HostFailure::new("this node has no lease of a quorum")
+                    };
+                    self.complete(call.number, HostAnswer::Failed(failure));
+                }
+                HostItem::Call(_)
+                | HostItem::Completed(..)
+                | HostItem::Hook(_)
+                | HostItem::Task(_)
+                | HostItem::Closed => return Ok(item),
+            }
+        }
     }
 
     /// Rings from now on whenever something is queued. Only the first doorbell of a queue counts.
@@ -168,7 +224,7 @@ impl HostQueue {
                 return Some(item);
             }
         }
-        match self.0.calls.try_recv() {
+        match self.take_call() {
             Ok(item) => Some(self.pass_on(item)),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => self.0.hooks.try_recv().ok(),
         }
@@ -179,14 +235,14 @@ impl HostQueue {
     #[must_use]
     pub fn next_call(&self, timeout: Duration) -> Option<HostItem> {
         // Most calls find the next one waiting, and the clock takes longer to read.
-        if let Ok(item) = self.0.calls.try_recv() {
+        if let Ok(item) = self.take_call() {
             return Some(self.pass_on(item));
         }
         if timeout.is_zero() {
             return None;
         }
         let until = now() + timeout;
-        let take = |_: &Waker| self.0.calls.try_recv().ok();
+        let take = |_: &Waker| self.take_call().ok();
         self.0.inputs.turns().stand_by(Role::Host, until, take).map(|item| self.pass_on(item))
     }
 

@@ -148,6 +148,10 @@ impl HubBuilder {
                 return Err(Error::new(ErrorKind::InvalidConfig, "start", message));
             }
         };
+        if config.partition_tolerance.has_quorum() && !node.has_given_name() {
+            let message = format!("node.name: {}", crate::config::NAME_NEEDED);
+            return Err(Error::new(ErrorKind::InvalidConfig, "start", message));
+        }
         let (sender, receiver) = inputs::channel();
         let queue = HostQueue::new(sender.clone());
         let requests = Arc::new(Requests::new(sender.clone(), queue.clone()));

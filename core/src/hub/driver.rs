@@ -74,6 +74,8 @@ pub(crate) struct Driver {
     sinks: HashMap<RequestId, Sink, TextHash>,
     statics: StaticChildren,
     host_watch: HostWatch,
+    /// The engine told of a lease: the hub has a quorum strategy.
+    has_leases: bool,
     effects: Vec<Effect>,
     /// The instances the host has, for a fence that cannot ask the engine.
     instances: BTreeMap<InstanceId, ChildId>,
@@ -98,6 +100,7 @@ impl Driver {
             sinks: HashMap::with_hasher(TextHash::new(0)),
             statics,
             host_watch: HostWatch::new(),
+            has_leases: false,
             effects: Vec::new(),
             instances: BTreeMap::new(),
             calls_queued: 0,
@@ -133,6 +136,8 @@ impl Driver {
         if self.engine.next_deadline() <= time {
             self.engine.handle(time, Input::Tick, &mut self.effects);
         }
+        // A grant counts from when it is given, and the turn may have been held up since it began (R11).
+        let time = if self.has_leases { now() } else { time };
         self.engine.flush(time, &mut self.effects);
         let metrics = &self.shared.metrics;
         metrics.turns.inc();
@@ -206,6 +211,10 @@ impl Driver {
             }
             Effect::Reply(id, answer) => self.reply(id, answer),
             Effect::Publish(child, row) => publisher.publish(child, row),
+            Effect::Lease { until, fenced } => {
+                shared.queue.set_lease(until, fenced);
+                self.has_leases = true;
+            }
             Effect::Status(status) => shared.view.set_status(status),
             Effect::Hook(event) => self.fire(event),
             Effect::Stopped => self.end = Some(End::Stopped),

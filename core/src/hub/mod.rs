@@ -435,6 +435,16 @@ impl Hub {
         self.requests().submit(Command::Sync(timeout), |outcome| outcome.into_done().map(Ok))
     }
 
+    /// Lets so many members count from now on, after an intended shrink: for all nodes of the hub, with the consent of
+    /// a quorum, and under `majority_quorum` only. Members that are not there give up their slots.
+    ///
+    /// # Errors
+    /// `invalid_argument` for 0.
+    pub fn reset_cluster_size(&self, size: u32) -> Result<Pending<()>, Error> {
+        let command = Command::reset_cluster_size(size.into())?;
+        Ok(self.requests().submit(command, |outcome| outcome.into_done().map(Ok)))
+    }
+
     /// Clears `state_lost` of a child (R8).
     pub fn acknowledge_loss(&self, child: &ChildId) -> Pending<()> {
         self.requests().submit(Command::AcknowledgeLoss(child.clone()), |outcome| outcome.into_done().map(Ok))

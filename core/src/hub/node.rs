@@ -37,6 +37,8 @@ pub struct Node(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     me: NodeRef,
+    /// The name is no random one.
+    has_given_name: bool,
     labels: BTreeMap<String, String>,
     weight: f64,
     core: Arc<Core>,
@@ -86,6 +88,7 @@ impl Node {
         make_transport: impl FnOnce(&NodeRef, Arc<dyn TransportSink>) -> Result<Arc<dyn Transport>, Error>,
     ) -> Result<Self, Error> {
         let seeds = Seeds::parse(&config.seeds)?;
+        let has_given_name = config.name.is_some();
         let me = NodeRef {
             name: match &config.name {
                 Some(name) => name.clone(),
@@ -111,6 +114,7 @@ impl Node {
         spawn("process-hub-node", move || membership.run())?;
         let node = Self(Arc::new(Inner {
             me,
+            has_given_name,
             labels: config.labels.clone(),
             weight: config.weight,
             core: Arc::clone(&core),
@@ -129,6 +133,11 @@ impl Node {
             return Err(refusal);
         }
         Ok(node)
+    }
+
+    /// Whether the configuration named the node.
+    pub(crate) fn has_given_name(&self) -> bool {
+        self.0.has_given_name
     }
 
     /// Stops the hubs, leaves and closes the transport, in this order and by `timeout` (R19). Says whether all of

@@ -163,6 +163,7 @@ fn check_arguments(command: &Command) -> Result<(), Error> {
         | Command::Sync(_)
         | Command::WhichChildren(_)
         | Command::AcknowledgeLoss(_)
+        | Command::ResetClusterSize(..)
         | Command::SubscribeHooks(_) => Ok(()),
     }
 }
@@ -182,6 +183,7 @@ pub(crate) fn operation(command: &Command) -> &'static str {
         Command::Sync(_) => "sync",
         Command::WhichChildren(_) => "which_children",
         Command::AcknowledgeLoss(_) => "acknowledge_loss",
+        Command::ResetClusterSize(..) => "reset_cluster_size",
         Command::SubscribeHooks(_) => "on",
     }
 }
@@ -194,7 +196,8 @@ fn timeout(command: &Command) -> Duration {
         | Command::Drain(timeout)
         | Command::Shutdown(timeout)
         | Command::Sync(timeout)
-        | Command::WhichChildren(timeout) => *timeout,
+        | Command::WhichChildren(timeout)
+        | Command::ResetClusterSize(_, timeout) => *timeout,
         Command::Register(_)
         | Command::Where(_)
         | Command::Plan(_)

@@ -19,7 +19,10 @@ use std::sync::Arc;
 pub use distribution::{Candidate, Distribution, Placements, ZONE_LABEL, weight_thousandths};
 pub use guided::Guided;
 pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
-pub use partition_tolerance::{Divergence, PartitionTolerance, PartitionView, Verdict};
+pub use partition_tolerance::{
+    Divergence, DynamicQuorum, MajorityQuorum, PartitionTolerance, PartitionView, QuorumOptions, QuorumRule,
+    StaticQuorum, Verdict,
+};
 pub use redundancy::{Actives, Redundancy, Replication, Singularity};
 pub use rendezvous::ConsistentHashing;
 pub use synchronization::{Gossip, PubSub, Recipients, Synchronization};
@@ -81,6 +84,15 @@ impl Strategies {
             },
             partition_tolerance: match config.partition_tolerance {
                 config::PartitionTolerance::Divergence => Arc::new(Divergence),
+                config::PartitionTolerance::StaticQuorum { quorum_size, startup_confirm, lease } => {
+                    Arc::new(StaticQuorum { quorum_size, startup_confirm, lease })
+                }
+                config::PartitionTolerance::DynamicQuorum { quorum_size, threshold_time, lease } => {
+                    Arc::new(DynamicQuorum { quorum_size, threshold_time, lease })
+                }
+                config::PartitionTolerance::MajorityQuorum { initial_cluster_size, track_max_size, lease } => {
+                    Arc::new(MajorityQuorum { initial_cluster_size, track_max_size, lease })
+                }
             },
             distribution: match &config.distribution {
                 config::Distribution::ConsistentHashing => Arc::new(ConsistentHashing),

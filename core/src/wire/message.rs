@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::quorum::QuorumMessage;
 use crate::error::{Error, ErrorKind};
 use crate::host::call::KindInfo;
 use crate::ids::{ChildId, Epoch, Incarnation, NodeName, NodeRef, Token};
@@ -493,4 +494,6 @@ pub(crate) enum Message {
         /// The sender's hash over the wanted children.
         wanted_hash: u64,
     },
+    /// Who may act (R10, R11).
+    Quorum(Box<QuorumMessage>),
 }

@@ -277,10 +277,13 @@ static answer debug_stats(ph_hub *hub, reading *reading) {
 }
 
 static answer reset_cluster_size(ph_hub *hub, reading *reading) {
-    (void)hub;
-    wanted(reading, "n", JSON_INTEGER);
+    json_t *size = wanted(reading, "n", JSON_INTEGER);
+    ph_future *future = NULL;
+    ph_error *error = NULL;
+    ph_status status;
     READ_OR_RETURN(reading);
-    return bad("reset_cluster_size is not available: there is no majority quorum");
+    status = ph_hub_reset_cluster_size(hub, json_integer_value(size), &future, &error);
+    return from_future(status, future, 15000, error);
 }
 
 typedef struct command {

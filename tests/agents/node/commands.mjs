@@ -198,8 +198,5 @@ const COMMANDS = {
   acknowledge_loss: (hub, request) => hub.acknowledgeLoss(childOf(request)),
   metrics_text: (hub) => hub.metricsText(),
   debug_stats: (hub) => rename(hub.debugStats(), toSnake),
-  reset_cluster_size: (_, request) => {
-    argument(request, 'n', 'whole number');
-    throw bad('reset_cluster_size is not available: there is no majority quorum');
-  },
+  reset_cluster_size: (hub, request) => hub.resetClusterSize(argument(request, 'n', 'whole number')),
 };

@@ -272,10 +272,9 @@ class Agent:
         """Return the counts."""
         return hub.debug_stats()
 
-    async def reset_cluster_size(self, hub: ph.AsyncHub, arguments: Arguments) -> Any:
-        """Refuse: there is no majority quorum yet."""
-        argument(arguments, "n", int)
-        raise bad("reset_cluster_size is not available: there is no majority quorum")
+    async def reset_cluster_size(self, hub: ph.AsyncHub, arguments: Arguments) -> None:
+        """Let fewer members count."""
+        await hub.reset_cluster_size(argument(arguments, "n", int))
 
     async def close(self) -> None:
         """Stop every hub, gracefully, all at once."""

@@ -1,6 +1,7 @@
 //! Runs seeds of the simulator: `cargo xtask sim` starts it.
 //!
-//! `[--seeds N] [--from S] [--nodes N] [--minutes M] [--plain] [--seed S [--trace] [--child ID]] [--json]`
+//! `[--seeds N] [--from S] [--nodes N] [--minutes M] [--plain] [--quorum | --no-quorum] [--seed S [--trace] [--child ID]]
+//! [--json]`
 
 #![allow(clippy::disallowed_methods, reason = "a tool: it measures how long its runs take")]
 
@@ -68,6 +69,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 arguments.options.child = Some(words.next().ok_or("--child needs an id")?);
                 arguments.options.trace = true;
             }
+            "--quorum" => arguments.options.quorum = Some(true),
+            "--no-quorum" => arguments.options.quorum = Some(false),
             "--json" => arguments.json = true,
             "--keep-going" => arguments.keep_going = true,
             other => return Err(format!("unknown argument `{other}`")),

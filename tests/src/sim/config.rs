@@ -183,10 +183,52 @@ impl Swarm {
         zone.into_iter().collect()
     }
 
+    /// Draws a strategy with a quorum. Names are kept, as they are counted; and so few are outside of a quorum that they
+    /// cannot begin a cluster of their own (R10).
+    pub(crate) fn draw_quorum(&mut self, draw: &mut Draw) {
+        self.faults.new_name = false;
+        let nodes = u32::try_from(self.nodes).unwrap_or(1);
+        let fewest = (1..=nodes).find(|initial| initial + initial / 2 >= nodes).unwrap_or(nodes);
+        let initial = u32::try_from(draw.between(fewest.into(), nodes.into())).unwrap_or(nodes);
+        let lease = Duration::from_millis([500, 1_500, 1_500, 4_000][draw.below(4)]);
+        for hub in &mut self.hubs {
+            hub.partition_tolerance = match draw.between(0, 9) {
+                0..=6 => PartitionTolerance::MajorityQuorum {
+                    initial_cluster_size: initial,
+                    track_max_size: draw.chance(70),
+                    lease,
+                },
+                7 | 8 => PartitionTolerance::StaticQuorum {
+                    quorum_size: nodes / 2 + 1,
+                    startup_confirm: draw.chance(50),
+                    lease,
+                },
+                _ => PartitionTolerance::DynamicQuorum {
+                    quorum_size: u32::try_from(draw.between(51, 90)).unwrap_or(60),
+                    threshold_time: Duration::from_millis(draw.spread(1_000, 60_000)),
+                    lease,
+                },
+            };
+        }
+    }
+
+    /// Whether a hub counts members, so that not every part of a cluster can settle.
+    pub(crate) fn has_quorum(&self) -> bool {
+        self.hubs.iter().any(|hub| hub.partition_tolerance.has_quorum())
+    }
+
     /// How long a move may take: its source waits out twice the readiness of a target that fell silent (R5), and that
     /// is twice the worst detection; host code may hang for a minute on top.
     pub(crate) fn longest_move_us(&self) -> u64 {
-        let longest = self.hubs.iter().map(|hub| hub.migration_base_timeout + hub.profile.worst_detection() * 4);
+        let longest = self.hubs.iter().map(|hub| {
+            let lease = match hub.partition_tolerance {
+                PartitionTolerance::Divergence => Duration::ZERO,
+                PartitionTolerance::StaticQuorum { lease, .. }
+                | PartitionTolerance::DynamicQuorum { lease, .. }
+                | PartitionTolerance::MajorityQuorum { lease, .. } => lease * 4,
+            };
+            hub.migration_base_timeout + hub.profile.worst_detection() * 4 + lease
+        });
         longest.map(micros).max().unwrap_or(0) + 60_000_000
     }
 

@@ -67,6 +67,8 @@ pub(crate) struct Streams {
     pub(crate) detector: Draw,
     /// Strategies that the configuration of a seed did not know once: it stays what it was.
     pub(crate) strategies: Draw,
+    /// Strategies with a quorum: the rest of a seed stays what it was before there were any.
+    pub(crate) quorum: Draw,
 }
 
 impl Streams {
@@ -82,6 +84,7 @@ impl Streams {
             life: stream(7),
             detector: stream(8),
             strategies: stream(9),
+            quorum: stream(10),
         }
     }
 }

@@ -81,6 +81,11 @@ impl World {
                 self.record.hook(at, &event);
                 self.observe(&Fact::Hook { process: at, hub, event: &event })
             }
+            Effect::Lease { until, fenced: _ } => {
+                self.digest.bytes(b"lease");
+                let until = self.process(at).clock.when(until);
+                self.observe(&Fact::Lease { process: at, hub, until })
+            }
             Effect::Stopped => {
                 self.digest.bytes(b"stopped");
                 self.hub_stopped(at, hub)

@@ -88,6 +88,12 @@ pub(crate) enum Fact<'a> {
         hub: HubIndex,
         status: &'a HubStatus,
     },
+    /// Until when a hub may run children.
+    Lease {
+        process: ProcessId,
+        hub: HubIndex,
+        until: WorldTime,
+    },
     Hook {
         process: ProcessId,
         hub: HubIndex,

@@ -25,9 +25,27 @@ pub(crate) struct Healing {
 impl World {
     /// Ends all faults and all use, and keeps a random core.
     pub(crate) fn heal(&mut self) -> Check {
+        if self.swarm.has_quorum() {
+            return self.heal_all();
+        }
         let mut staying = self.alive();
         staying.retain(|id| !self.process(*id).is_leaving);
         let core = self.choose_core(&mut staying);
+        self.heal_with(core)
+    }
+
+    /// Ends all faults and all use, and starts what is down: a part of the members may be no quorum.
+    fn heal_all(&mut self) -> Check {
+        for slot in 0..self.swarm.nodes {
+            let process = self.machines[slot].process;
+            if let Some(id) = process.filter(|id| self.process(*id).is_leaving) {
+                self.kill(id, "it was leaving")?;
+            }
+            if self.machines[slot].process.is_none() {
+                self.start_process(slot, false)?;
+            }
+        }
+        let core = self.alive();
         self.heal_with(core)
     }
 

@@ -44,6 +44,8 @@ pub struct Options {
     pub minutes: Option<u64>,
     /// The built-in defaults in the place of drawn strategies: what was known before they were drawn.
     pub plain: bool,
+    /// Whether there is a strategy with a quorum; drawn without it.
+    pub quorum: Option<bool>,
     /// Print the history.
     pub trace: bool,
     /// Print only what concerns this child.
@@ -63,6 +65,11 @@ impl Options {
         }
         if self.plain {
             command.push_str(" --plain");
+        }
+        match self.quorum {
+            Some(true) => command.push_str(" --quorum"),
+            Some(false) => command.push_str(" --no-quorum"),
+            None => {}
         }
         command
     }

@@ -42,6 +42,7 @@ impl Trace {
             | Fact::Healed(_)
             | Fact::Member { .. }
             | Fact::Status { .. }
+            | Fact::Lease { .. }
             | Fact::Failed { .. }
             | Fact::Spins { .. } => true,
             Fact::Frame { frame, .. } => contains(frame, wanted),
@@ -143,6 +144,7 @@ fn line(ghost: &Ghost, fact: &Fact<'_>, child: Option<&str>) -> Option<String> {
                 status.is_partitioned
             )
         }
+        Fact::Lease { process, hub, until } => format!("{} hub{hub} lease until {until}", at(process)),
         Fact::Hook { process, hub, event } => format!("{} hub{hub} hook {} {}", at(process), event.name, event.payload),
         Fact::Issued { process, hub, request, command } => {
             let mut text = format!("{command:?}");

@@ -53,6 +53,10 @@ impl World {
         if !options.plain {
             swarm.draw_strategies(&mut streams.strategies);
         }
+        let is_drawn = streams.quorum.chance(33) && !options.plain;
+        if options.quorum.unwrap_or(is_drawn) {
+            swarm.draw_quorum(&mut streams.quorum);
+        }
         let mut world = Self::of(options, swarm, streams, None);
         world.begin();
         world

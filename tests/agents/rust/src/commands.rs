@@ -88,10 +88,9 @@ fn hub_command(command: &str) -> Option<fn(&Agent, &Hub, &Arguments) -> Answer> 
         }
         "metrics_text" => |_, hub, _| Ok(open(hub, "metrics_text")?.metrics_text().into()),
         "debug_stats" => |_, hub, _| document(&open(hub, "debug_stats")?.debug_stats()),
-        "reset_cluster_size" => |_, _, arguments| {
-            let _: u64 = arguments.required("n")?;
-            Err(bad("reset_cluster_size is not available: there is no majority quorum"))
-        },
+        "reset_cluster_size" => {
+            |_, hub, arguments| document(&hub.reset_cluster_size(arguments.required("n")?)?.wait()?)
+        }
         _ => return None,
     })
 }

@@ -65,6 +65,11 @@ impl Ghost {
             Fact::Completed { process, call, answer, .. } => self.completed(*process, call, answer),
             Fact::Acted { process, instance, event, .. } => self.acted(*process, *instance, event),
             Fact::Row { process, child, row, .. } => self.row(*process, child, *row),
+            Fact::Lease { until, .. } => {
+                if *until <= self.now {
+                    self.disturbed = self.now;
+                }
+            }
             Fact::Status { process, hub, status } => {
                 let now = self.now;
                 let hub = &mut self.processes[process.0 as usize].hubs[usize::from(*hub)];

@@ -50,6 +50,7 @@ impl Ghost {
             | Command::Sync(_)
             | Command::WhichChildren(_)
             | Command::AcknowledgeLoss(_)
+            | Command::ResetClusterSize(..)
             | Command::SubscribeHooks(_) => {}
         }
         let open = GhostRequest { command: command.clone(), issued: now, op };

@@ -20,6 +20,7 @@ mod s2;
 mod s20;
 mod s3;
 mod s4;
+mod s5;
 mod s6;
 mod s8;
 mod s9;
@@ -47,6 +48,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(s2::OneIncarnation),
         Box::new(s3::OneActive),
         Box::new(s4::Swap),
+        Box::new(s5::OneSide::default()),
         Box::new(s6::Report),
         Box::new(s8::Decided::default()),
         Box::new(s9::Fencing::default()),

@@ -41,7 +41,8 @@ pub struct Stage {
 impl Stage {
     pub(super) fn new(shape: &Shape, seed: u64, is_traced: bool) -> Self {
         let nodes = Some(shape.machines);
-        let options = Options { seed, nodes, minutes: None, plain: true, trace: is_traced, child: None };
+        let quorum = Some(false);
+        let options = Options { seed, nodes, minutes: None, plain: true, quorum, trace: is_traced, child: None };
         Self { world: World::scripted(shape, &options) }
     }
 
