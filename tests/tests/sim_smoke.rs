@@ -6,8 +6,8 @@ use std::process::Command;
 
 use process_hub_tests::sim::{Options, run};
 
-/// Seeds that once found a fault: `seed nodes minutes [drawn]  # what was wrong`, one a line; `-` lets the seed draw it.
-/// The strategies are the plain ones unless it says `drawn`.
+/// Seeds that once found a fault: `seed nodes minutes [drawn | quorum]  # what was wrong`, one a line; `-` lets the seed
+/// draw it. The strategies are the plain ones unless it says `drawn`, or `quorum` for those with one.
 const REGRESSIONS: &str = include_str!("../regressions/seeds.txt");
 
 fn check(options: &Options) {
@@ -22,14 +22,15 @@ fn seeds_that_once_failed_then_they_hold() {
     for line in REGRESSIONS.lines() {
         let facts = line.split('#').next().unwrap_or_default();
         let mut words: Vec<&str> = facts.split_whitespace().collect();
-        let plain = words.pop_if(|word| *word == "drawn").is_none();
+        let strategies = words.pop_if(|word| matches!(*word, "drawn" | "quorum"));
+        let (plain, quorum) = (strategies.is_none(), Some(strategies == Some("quorum")));
         let numbers: Vec<Option<u64>> = words.into_iter().map(|word| word.parse().ok()).collect();
         let [Some(seed), nodes, minutes] = numbers[..] else {
             assert!(facts.trim().is_empty(), "not a regression: {line}");
             continue;
         };
         let nodes = nodes.map(|nodes| usize::try_from(nodes).unwrap());
-        check(&Options { seed, nodes, minutes, plain, ..Options::default() });
+        check(&Options { seed, nodes, minutes, plain, quorum, ..Options::default() });
     }
 }
 

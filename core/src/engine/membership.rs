@@ -161,7 +161,8 @@ pub(super) struct Membership {
     pub(super) told_all_at: Timestamp,
     /// Heartbeats in a row that tried to agree on the present view.
     pub(super) tries: u32,
-    /// Rises when this node was stalled: what members said before counts no more, they have to answer this number.
+    /// Rises when this node was stalled or got a lease: what members said before counts no more, they have to answer
+    /// this number.
     pub(super) generation: u64,
 }
 

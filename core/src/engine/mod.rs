@@ -169,7 +169,7 @@ impl Engine {
         std::mem::swap(&mut self.effects, effects);
         let due = self.next_due();
         if due != Timestamp::NEVER && now.since(due) > self.settings.stall {
-            self.stalled();
+            self.doubt_members();
         }
         if self.partition.is_some() {
             self.check_lease();

@@ -91,8 +91,9 @@ impl Engine {
     /// Whether what nobody in the view has may be started here.
     pub(super) fn may_start(&self) -> bool {
         let view = &self.membership.view;
-        let quorum = self.partition.as_ref().map(|partition| &partition.quorum);
-        quorum.is_none_or(|quorum| quorum.may_start(self.now, |node| view.contains(node)))
+        self.partition.as_ref().is_none_or(|partition| {
+            partition.is_acting && partition.quorum.may_start(self.now, |node| view.contains(node))
+        })
     }
 
     /// The term of the next epoch, where a quorum decides on it (R4).
@@ -264,7 +265,8 @@ impl Engine {
         };
         partition.is_due = false;
         partition.quorum.tick(now, &around, &mut out);
-        let has_lease = partition.quorum.has_lease(now);
+        // After a lapse the node begins anew, once nothing is left of what it ran.
+        let has_lease = partition.quorum.has_lease(now) && (partition.is_acting || around.is_idle);
         let (was_acting, until) = (partition.is_acting, partition.quorum.lease_until());
         let resets = if partition.quorum.is_reset() { std::mem::take(&mut partition.resets) } else { BTreeSet::new() };
         self.send_quorum(out);
@@ -315,6 +317,8 @@ impl Engine {
             partition.is_acting = true;
             partition.had_quorum = true;
         }
+        // Nothing runs here any more: nothing is started before the others know that, and this node what they did about it.
+        self.doubt_members();
         self.release_held();
     }
 

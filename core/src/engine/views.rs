@@ -140,9 +140,9 @@ impl Engine {
         self.timers.arm_earlier(TimerKey::Sync, self.now + interval);
     }
 
-    /// This node did not run for so long that it may have been declared dead: what it believes of the members may be
-    /// over, and it starts nothing before they have answered.
-    pub(super) fn stalled(&mut self) {
+    /// What this node believes of the members may be over, as it did not run for so long that it may have been declared
+    /// dead, or stopped everything without a quorum: it starts nothing before they have answered.
+    pub(super) fn doubt_members(&mut self) {
         self.membership.generation += 1;
         self.membership.is_settled = self.is_alone() && self.may_start();
         self.send_status_to_all();
@@ -241,6 +241,7 @@ impl Engine {
             peer.info = told;
         }
         let is_first = peer.status.is_none();
+        let is_doubting = peer.status.as_ref().is_some_and(|known| known.generation < status.generation);
         let had_agreed = peer.status.as_ref().is_some_and(|known| known.view_hash == view_hash);
         let agrees = status.view_hash == view_hash;
         let lacks_log = peer.known_seq < status.seq;
@@ -256,6 +257,10 @@ impl Engine {
         }
         if is_first {
             self.membership.is_settled = false;
+        } else if is_doubting && self.partition.is_some() && self.membership.is_settled {
+            // It begins anew, with nothing that ran: that is known here before anything else is started.
+            self.membership.is_settled = false;
+            self.arm_heartbeat();
         }
         if !wants_answer {
             self.compare_once(from);
