@@ -10,7 +10,6 @@ use process_hub::config::HubConfig;
 use process_hub::engine::{Input, StartOptions};
 use process_hub::ids::NodeRef;
 use process_hub::observe::HookName;
-use process_hub::swim::Evidence;
 use serde_json::{Value, json};
 
 /// How long changes are collected; above this a step of [`Bench::pass`] is a part of it.
@@ -30,16 +29,12 @@ fn told(bench: &Bench, at: &NodeRef, hook: HookName) -> Vec<String> {
     of_it.map(|(.., payload)| payload["node"].as_str().unwrap().to_owned()).collect()
 }
 
-fn down(bench: &mut Bench, at: &NodeRef, node: &NodeRef) {
-    bench.give(at, Input::NodeDown(node.clone(), Evidence::Suspected));
-}
-
 #[test]
 fn scenario_36_several_members_are_lost_within_the_window_then_they_leave_together() {
     let (mut bench, nodes) = Bench::of(config(), &["a", "b", "c", "d", "e"]);
     let a = &nodes[0];
     for node in &nodes[2..] {
-        down(&mut bench, a, node);
+        bench.suspect(a, node);
         bench.pass(MOMENT);
     }
     assert!(told(&bench, a, HookName::PreClusterLeave).is_empty(), "the window is open");
@@ -58,7 +53,7 @@ fn scenario_36_members_are_lost_one_after_another_without_a_pause_then_the_windo
     let a = &nodes[0];
     // Each comes before the window that the one before would open is over.
     for node in &nodes[1..] {
-        down(&mut bench, a, node);
+        bench.suspect(a, node);
         bench.pass(MOMENT);
     }
     assert_eq!(told(&bench, a, HookName::PreClusterLeave).len(), 8, "two windows of four are over");
@@ -72,7 +67,7 @@ fn scenario_36_a_member_is_lost_and_back_within_the_window_then_nothing_is_done(
     let (a, c) = (&nodes[0], &nodes[2]);
     let rows = bench.rows.clone();
     bench.hooks.clear();
-    down(&mut bench, a, c);
+    bench.suspect(a, c);
     bench.pass(MOMENT);
     bench.give(a, Input::NodeUp(c.clone()));
     bench.pass(Duration::from_secs(5));

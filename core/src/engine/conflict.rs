@@ -1,23 +1,50 @@
 //! After a heal: two instances of one child, and the one with the higher token goes on (R12).
 //!
-//! The loser runs the giving end of `outgoing` with the aim `Conflict`; this file is the winner's side and the end.
+//! The loser runs the giving end of `outgoing` with the aim `Conflict`; this file is its beginning and its end, and the
+//! winner's side.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::Engine;
 use super::children::Slot;
 use super::ending::After;
 use super::local::{Phase, Work};
-use super::outgoing::{Aim, Step};
+use super::outgoing::{Aim, Outgoing, Step};
+use super::{Engine, TimerKey};
 use crate::host::call::StopReason;
 use crate::ids::{ChildId, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::Payload;
+use crate::strategy::MovePlan;
 use crate::wire::Message;
 
 impl Engine {
+    /// Begins to give the state of an instance that lost after a heal to the winner.
+    pub(super) fn begin_conflict(&mut self, child: Slot, winner: &NodeRef, token: Token) {
+        let Some(local) = self.children.local_mut(child) else {
+            return;
+        };
+        let plan = conflict_plan(local.has_state);
+        local.phase = Phase::Outgoing(Box::new(Outgoing {
+            aim: Aim::Conflict,
+            to: winner.clone(),
+            token,
+            plan,
+            is_to_replica: false,
+            step: Step::Freezing,
+            snapshot: None,
+            has_instance: true,
+            sent_at: self.now,
+            held: Vec::new(),
+            why_aborted: String::new(),
+            is_told: false,
+        }));
+        self.moves.open += 1;
+        self.timers.arm(TimerKey::MoveBudget(child), self.now + self.settings.move_budget);
+        self.freeze(child);
+    }
+
     /// The loser shows its state.
     pub(super) fn conflict_received(
         &mut self,
@@ -98,5 +125,18 @@ impl Engine {
         self.remove_local(child);
         self.drop_row(child, None);
         self.move_closed(child);
+    }
+}
+
+/// How a loser gives its state to the winner.
+pub(super) fn conflict_plan(has_state: bool) -> MovePlan {
+    let wait = Duration::from_secs(3);
+    MovePlan {
+        hot: true,
+        handover: has_state,
+        retention: Duration::ZERO,
+        handover_data_wait: wait,
+        start_timeout: wait,
+        confirm: false,
     }
 }

@@ -2,8 +2,9 @@
 
 use super::calls::Purpose;
 use super::children::Slot;
+use super::conflict::conflict_plan;
 use super::local::{Phase, Work};
-use super::outgoing::{Aim, STEP_AGAIN, Step, conflict_plan};
+use super::outgoing::{Aim, STEP_AGAIN, Step};
 use super::{Engine, TimerKey};
 use crate::host::call::{HandoverTarget, HostRequest, StartReason};
 use crate::ids::{NodeName, NodeRef, Token};

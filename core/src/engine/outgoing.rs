@@ -73,6 +73,8 @@ pub(super) struct Outgoing {
     pub(super) sent_at: Timestamp,
     pub(super) held: Vec<HeldMessage>,
     pub(super) why_aborted: String,
+    /// `children_migrated` tells of it.
+    pub(super) is_told: bool,
 }
 
 impl Outgoing {
@@ -156,6 +158,7 @@ impl Engine {
             sent_at: self.now,
             held: Vec::new(),
             why_aborted: String::new(),
+            is_told: false,
         }));
         if is_forwarded {
             self.note_forwarded(&self.id(child), to);
@@ -166,30 +169,6 @@ impl Engine {
         self.timers.arm(TimerKey::MoveBudget(child), self.now + self.settings.move_budget);
         self.timers.arm_earlier(TimerKey::DeadlockRecovery, self.now + self.settings.deadlock_recovery);
         self.send_step(child);
-    }
-
-    /// Begins to give the state of an instance that lost after a heal to the winner.
-    pub(super) fn begin_conflict(&mut self, child: Slot, winner: &NodeRef, token: Token) {
-        let Some(local) = self.children.local_mut(child) else {
-            return;
-        };
-        let plan = conflict_plan(local.has_state);
-        local.phase = Phase::Outgoing(Box::new(Outgoing {
-            aim: Aim::Conflict,
-            to: winner.clone(),
-            token,
-            plan,
-            is_to_replica: false,
-            step: Step::Freezing,
-            snapshot: None,
-            has_instance: true,
-            sent_at: self.now,
-            held: Vec::new(),
-            why_aborted: String::new(),
-        }));
-        self.moves.open += 1;
-        self.timers.arm(TimerKey::MoveBudget(child), self.now + self.settings.move_budget);
-        self.freeze(child);
     }
 
     /// Sends the message of the present step, again if need be.
@@ -275,7 +254,7 @@ impl Engine {
     }
 
     /// R6: no further message; the body shall return.
-    fn freeze(&mut self, child: Slot) {
+    pub(super) fn freeze(&mut self, child: Slot) {
         let Some(local) = self.children.local(child) else {
             return;
         };
@@ -387,10 +366,26 @@ impl Engine {
         for message in &held {
             self.reroute(&message.origin.clone(), message.id, &to);
         }
-        if let Some(outgoing) = self.outgoing(child) {
-            outgoing.held = held;
+        let Some(outgoing) = self.outgoing(child) else {
+            return;
+        };
+        outgoing.held = held;
+        if outgoing.aim == Aim::Move && !outgoing.plan.confirm {
+            self.tell_migrated(child);
         }
         self.send_step(child);
+    }
+
+    /// `confirm_handover` decides whether this is told at the commit or once the target has confirmed it.
+    fn tell_migrated(&mut self, child: Slot) {
+        let Some(outgoing) = self.outgoing(child).filter(|outgoing| !outgoing.is_told) else {
+            return;
+        };
+        outgoing.is_told = true;
+        let state = if outgoing.snapshot.is_some() { MovedState::HandedOver } else { MovedState::None };
+        let to = outgoing.to.name.clone();
+        let id = self.id(child);
+        self.hooks.migrated.entry(to).or_default().push((id, state));
     }
 
     /// A target asks about a move this node knows nothing of: it must not become active.
@@ -414,6 +409,7 @@ impl Engine {
 
     /// The child is the target's. The old instance goes.
     pub(super) fn given(&mut self, child: Slot, seq: u64) {
+        self.tell_migrated(child);
         let Some(outgoing) = self.outgoing(child) else {
             return;
         };
@@ -437,8 +433,6 @@ impl Engine {
             self.drop_row(child, Some((to.clone(), seq)));
         }
         let id = self.id(child);
-        let state = if has_state { MovedState::HandedOver } else { MovedState::None };
-        self.hooks.migrated.entry(to.name.clone()).or_default().push((id.clone(), state));
         let from = self.me.name.clone();
         if plan.handover {
             self.fire_of(
@@ -450,19 +444,6 @@ impl Engine {
         self.moves.remember(id, self.now, &self.me.name, &to.name);
         self.drain_moved(child, has_state || !needs_state);
         self.move_closed(child);
-    }
-}
-
-/// How a loser gives its state to the winner.
-pub(super) fn conflict_plan(has_state: bool) -> MovePlan {
-    let wait = Duration::from_secs(3);
-    MovePlan {
-        hot: true,
-        handover: has_state,
-        retention: Duration::ZERO,
-        handover_data_wait: wait,
-        start_timeout: wait,
-        confirm: false,
     }
 }
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use process_hub::config::HubConfig;
-use process_hub::engine::{Command, Effect, Engine, EngineSetup, Input, Outcome, StartOptions};
+use process_hub::engine::{Command, Effect, Engine, EngineSetup, HubStatus, Input, Outcome, StartOptions};
 use process_hub::error::Error;
-use process_hub::host::call::{HostAnswer, HostCall, HostRequest, KindInfo};
-use process_hub::ids::{ChildId, Incarnation, KindName, NodeName, NodeRef, RequestId};
+use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent, KindInfo};
+use process_hub::ids::{ChildId, Incarnation, InstanceId, KindName, NodeName, NodeRef, RequestId};
 use process_hub::observe::HookName;
 use process_hub::spec::{ChildSpec, Row, StartResult, StopResult};
 use process_hub::swim::Evidence;
@@ -38,6 +38,16 @@ pub(crate) struct Bench {
     pub(crate) rows: BTreeMap<NodeRef, BTreeMap<ChildId, Arc<Row>>>,
     pub(crate) hooks: Vec<(NodeRef, HookName, Value)>,
     replies: BTreeMap<u64, Result<Outcome, Error>>,
+    /// The host does not answer requests of these names for a while.
+    pub(crate) hangs: BTreeSet<&'static str>,
+    /// What it was asked and has not answered.
+    hanging: Vec<(NodeRef, HostCall)>,
+    /// What hosts were asked: when, where, of which child, and the request's text.
+    pub(crate) asked: Vec<(Timestamp, NodeRef, ChildId, String)>,
+    /// The latest instance of a child on a node.
+    pub(crate) instances: BTreeMap<(NodeRef, ChildId), InstanceId>,
+    /// What each hub says of itself.
+    pub(crate) status: BTreeMap<NodeRef, HubStatus>,
     joined: u64,
     request: u64,
 }
@@ -62,6 +72,11 @@ impl Bench {
             rows: BTreeMap::new(),
             hooks: Vec::new(),
             replies: BTreeMap::new(),
+            hangs: BTreeSet::new(),
+            hanging: Vec::new(),
+            asked: Vec::new(),
+            instances: BTreeMap::new(),
+            status: BTreeMap::new(),
             joined: 0,
             request: 0,
         }
@@ -81,6 +96,13 @@ impl Bench {
     }
 
     pub(crate) fn join_as(&mut self, name: &str, joiner: Joiner) -> NodeRef {
+        let me = self.enter(name, joiner);
+        self.pass(Duration::from_secs(2));
+        me
+    }
+
+    /// The same, in this moment.
+    pub(crate) fn enter(&mut self, name: &str, joiner: Joiner) -> NodeRef {
         self.joined += 1;
         let me = NodeRef { name: NodeName::new(name).unwrap(), incarnation: Incarnation(self.joined) };
         let kind = KindInfo { name: KindName::new("cart").unwrap(), has_state: true, has_run: false };
@@ -103,7 +125,6 @@ impl Bench {
                 self.give(&other, Input::NodeUp(me.clone()));
             }
         }
-        self.pass(Duration::from_secs(2));
         me
     }
 
@@ -114,6 +135,11 @@ impl Bench {
         for other in self.engines.keys().cloned().collect::<Vec<_>>() {
             self.give(&other, Input::NodeDown(node.clone(), Evidence::Refused));
         }
+    }
+
+    /// A node believes that another is gone, without being sure.
+    pub(crate) fn suspect(&mut self, at: &NodeRef, node: &NodeRef) {
+        self.give(at, Input::NodeDown(node.clone(), Evidence::Suspected));
     }
 
     /// Gives an engine an input, and its host's answers.
@@ -130,7 +156,10 @@ impl Bench {
                 #[allow(clippy::wildcard_enum_match_arm, reason = "the rest is for drivers")]
                 match effect {
                     Effect::Send { to: target, frame, .. } => self.sent(to, target, frame),
-                    Effect::Host(call) => inputs.push_back(Input::HostDone(call.number, answer(&call))),
+                    Effect::Host(call) => inputs.extend(self.host_called(to, call)),
+                    Effect::Status(status) => {
+                        self.status.insert(to.clone(), status);
+                    }
                     Effect::Reply(request, result) => {
                         self.replies.insert(request.0, result);
                     }
@@ -147,6 +176,48 @@ impl Bench {
                 }
             }
         }
+    }
+
+    fn host_called(&mut self, at: &NodeRef, call: HostCall) -> Option<Input> {
+        let told = format!("{:?}", call.request);
+        let hangs = self.hangs.iter().any(|name| told.starts_with(name));
+        if matches!(call.request, HostRequest::Start(_)) {
+            self.instances.insert((at.clone(), call.child.clone()), call.instance);
+        }
+        self.asked.push((self.now, at.clone(), call.child.clone(), told));
+        if hangs {
+            self.hanging.push((at.clone(), call));
+            return None;
+        }
+        Some(Input::HostDone(call.number, answer(&call)))
+    }
+
+    /// The hosts answer what they were asked.
+    pub(crate) fn go_on(&mut self) {
+        self.hangs.clear();
+        for (at, call) in std::mem::take(&mut self.hanging) {
+            self.give(&at, Input::HostDone(call.number, answer(&call)));
+        }
+    }
+
+    /// When a host was asked such a thing of a child.
+    pub(crate) fn asked_at(&self, at: &NodeRef, child: &str, request: &str) -> Vec<Timestamp> {
+        let is_it = |it: &&(Timestamp, NodeRef, ChildId, String)| {
+            it.1 == *at && it.2.as_str() == child && it.3.starts_with(request)
+        };
+        self.asked.iter().filter(is_it).map(|it| it.0).collect()
+    }
+
+    /// The instance of a child does something of its own accord.
+    pub(crate) fn acts(&mut self, at: &NodeRef, child: &str, event: InstanceEvent) {
+        let instance = self.instances[&(at.clone(), ChildId::new(child).unwrap())];
+        self.give(at, Input::Instance(instance, event));
+    }
+
+    /// What a node fired of a hook, in order.
+    pub(crate) fn fired(&self, at: &NodeRef, hook: HookName) -> Vec<&Value> {
+        let of_it = self.hooks.iter().filter(|(node, name, _)| node == at && *name == hook);
+        of_it.map(|(.., payload)| payload).collect()
     }
 
     fn sent(&mut self, from: &NodeRef, to: NodeRef, frame: Bytes) {
@@ -194,6 +265,11 @@ impl Bench {
     /// The answer to a request, if there is one yet.
     pub(crate) fn answer(&self, request: u64) -> Option<&Result<Outcome, Error>> {
         self.replies.get(&request)
+    }
+
+    /// Asks for a start, and waits for no answer.
+    pub(crate) fn ask_start(&mut self, at: &NodeRef, specs: Vec<ChildSpec>) {
+        self.ask(at, Command::Start(specs.into_iter().map(Arc::new).collect(), StartOptions::default()));
     }
 
     pub(crate) fn start(
