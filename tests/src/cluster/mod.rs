@@ -282,6 +282,13 @@ impl Cluster {
         });
     }
 
+    /// What a hub fired of all hooks that are listened to, in order.
+    #[must_use]
+    pub fn heard_in_order(&self, node: &str) -> Vec<(HookName, Value)> {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().filter(|(at, ..)| at.as_str() == node).map(|it| (it.1, it.2.clone())).collect()
+    }
+
     /// What a hub fired of a hook, in order.
     #[must_use]
     pub fn heard(&self, node: &str, hook: HookName) -> Vec<Value> {

@@ -83,13 +83,19 @@ impl Cluster {
 
     /// `count` nodes that know each other and are settled.
     pub(super) fn settled(count: usize, seed: u64) -> Self {
-        let mut cluster = Self::new(seed);
+        Self::settled_with(count, seed, Profile::lan())
+    }
+
+    /// The same with these timers.
+    pub(super) fn settled_with(count: usize, seed: u64, profile: Profile) -> Self {
+        let mut cluster = Self { profile, ..Self::new(seed) };
         for index in 0..count {
             cluster.start(&format!("node-{index}"), 1000 + index as u64);
             if index > 0 {
                 cluster.dial(index, 0);
             }
         }
+        cluster.run_until(ms(20_000), Self::is_complete);
         cluster.run(ms(3000));
         cluster.assert_complete();
         cluster.log.clear();

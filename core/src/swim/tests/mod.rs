@@ -3,5 +3,6 @@
 mod detection;
 mod harness;
 mod names;
+mod options;
 mod robustness;
 mod soak;
