@@ -202,6 +202,23 @@ fn confirm_handover_then_children_migrated_waits_for_the_target_or_tells_at_the_
 }
 
 #[test]
+fn synchronization_type_then_the_author_tells_every_member_or_a_few() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for (synchronization, tells_all) in
+        [(Synchronization::default(), true), (Synchronization::gossip().with_recipients(2), false)]
+    {
+        let (mut bench, nodes) = Bench::of(config().with_synchronization(synchronization), &names);
+        let result = bench.start(&nodes[0], vec![spec("cart")], StartOptions::default()).unwrap();
+        let author = nodes.iter().find(|node| node.name == result.started[0].instances[0].node).unwrap();
+        let told = bench.told_by(author, "Delta {").len();
+        assert_eq!(told == names.len() - 1, tells_all, "{told}");
+        assert!(nodes.iter().all(|node| bench.nodes_of(node, "cart").len() == 1), "all hear of it");
+        let passed = bench.told.iter().any(|(.., told)| told.starts_with("Passed {"));
+        assert_eq!(passed, !tells_all);
+    }
+}
+
+#[test]
 fn sync_interval_ms_then_so_soon_a_lost_change_is_repaired() {
     for interval in [SECOND, 7 * SECOND] {
         let synchronization = Synchronization::gossip().with_sync_interval(interval);

@@ -132,6 +132,23 @@ fn language_without_a_name_then_its_row_says_why() {
     }
 }
 
+/// Every option changes something, and every hook fires: each has a test that shows it.
+#[test]
+fn every_option_and_hook_then_a_test_that_is_there() {
+    let table = table();
+    for row in ["option", "hook"].iter().flat_map(|list| rows(&table, list)) {
+        let name = text(row, "name");
+        let Some(test) = text(row, "test") else {
+            assert!(text(row, "untested").is_some_and(|why| why.len() > 20), "{name:?} has neither test nor reason");
+            continue;
+        };
+        assert!(!row.contains_key("untested"), "{name:?} has a test");
+        let (file, function) = test.split_once(' ').expect("a file and a function");
+        let source = std::fs::read_to_string(repository().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(source.contains(&format!("#[test]\nfn {function}(")), "{name:?}: no test {function} in {file}");
+    }
+}
+
 #[test]
 fn names_of_hooks_and_errors_in_rust_then_variants() {
     fn variants<T: Debug>(of: &str, all: &[T]) -> BTreeSet<String> {

@@ -218,8 +218,8 @@ fn scenario_37_two_sides_work_apart_and_meet_then_no_row_is_lost_and_each_child_
     }
     losses.heal();
     cluster.settle();
-    assert_eq!(cluster.registry().len(), 60);
-    let ids: Vec<String> = cluster.registry().into_keys().map(|id| id.to_string()).collect();
+    assert_eq!(cluster.agreed_registry().len(), 60);
+    let ids: Vec<String> = cluster.agreed_registry().into_keys().map(|id| id.to_string()).collect();
     cluster.assert_each_lives_once(&ids);
     let resolved: BTreeSet<String> = ["a", "b", "c", "d"]
         .iter()
@@ -239,7 +239,7 @@ fn scenario_38_a_node_is_replaced_before_it_is_missed_then_only_its_own_rows_are
     cluster.cut_off("c", &losses);
     cluster.join_all(&["c"]);
     cluster.assert_each_lives_once(&ids);
-    let after = cluster.registry();
+    let after = cluster.agreed_registry();
     let theirs = rows_on(&before, "c");
     assert!(!theirs.is_empty());
     for (id, row) in &after {
@@ -271,7 +271,7 @@ fn scenario_38_a_link_is_cut_for_a_moment_then_nothing_is_purged() {
     losses.heal();
     assert_eq!(ask_all(cluster.hub("a"), ids.iter().map(|id| (id.as_str(), "add".to_owned()))).len(), 40);
     cluster.settle();
-    assert_eq!(cluster.registry(), before);
+    assert_eq!(cluster.agreed_registry(), before);
     for hook in [HookName::PreClusterLeave, HookName::RegistryPidRemoved] {
         assert!(cluster.heard("a", hook).is_empty() && cluster.heard("b", hook).is_empty(), "{hook}");
     }
@@ -299,7 +299,7 @@ fn scenario_39_two_sides_write_one_child_anew_then_every_registry_has_the_later_
     }
     losses.heal();
     cluster.settle();
-    let rows = cluster.registry();
+    let rows = cluster.agreed_registry();
     assert_eq!(rows.len(), 2, "silence deletes no row");
     assert_eq!(*rows["both"].spec, written("c"), "the later of the two");
     cluster.assert_each_lives_once(&["both".into(), "left alone".into()]);
@@ -407,16 +407,16 @@ fn scenario_43_a_child_is_stopped_while_a_node_is_away_then_it_stays_stopped_whe
     assert_eq!(result.errors, []);
     losses.heal();
     cluster.settle();
-    assert_eq!(cluster.registry().len(), 20);
+    assert_eq!(cluster.agreed_registry().len(), 20);
     cluster.assert_each_lives_once(&ids[10..]);
     // One that comes back as a new process starts nothing that is not its own to start.
     let before = ids[10..].iter().map(|id| cluster.census.starts(id)).sum::<usize>();
     cluster.take("c").stop(PATIENCE).unwrap();
     cluster.end_node("c");
     cluster.settle();
-    let given = cluster.registry();
+    let given = cluster.agreed_registry();
     cluster.join_all(&["c"]);
-    let moved = rows_on(&cluster.registry(), "c").len();
+    let moved = rows_on(&cluster.agreed_registry(), "c").len();
     cluster.assert_each_lives_once(&ids[10..]);
     let after = ids[10..].iter().map(|id| cluster.census.starts(id)).sum::<usize>();
     assert_eq!(after - before, 2 * moved, "each that was there moved away and back, {} rows", given.len());

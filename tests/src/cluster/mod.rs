@@ -266,6 +266,15 @@ impl Cluster {
         first
     }
 
+    /// The same, once what follows a heal is over.
+    pub fn agreed_registry(&self) -> BTreeMap<ChildId, Arc<Row>> {
+        eventually("every registry has the same rows", || {
+            let first = self.hubs[0].process_registry();
+            self.hubs[1..].iter().all(|hub| hub.process_registry() == first)
+        });
+        self.hubs[0].process_registry()
+    }
+
     /// Checks that exactly these children live in this process, each once, where the registries say.
     pub fn assert_each_lives_once(&self, ids: &[String]) {
         eventually_or("each child lives exactly once", || {
