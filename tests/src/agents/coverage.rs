@@ -48,6 +48,11 @@ const EVERYTHING: &[&str] = &[
     "option if_exists",
     "option on_failure",
     "option metadata",
+    "option child_mapping",
+    "redundancy replication",
+    "migration hot_swap",
+    "synchronization gossip",
+    "distribution guided",
     "probe data",
     "probe fail",
     "probe start_delay_ms",
@@ -105,6 +110,9 @@ pub(crate) fn note_request(command: &str, arguments: &Value) {
     };
     used.extend(keys(arguments).iter().map(|key| format!("arg {key}")));
     used.extend(keys(&arguments["options"]).iter().map(|key| format!("option {key}")));
+    for family in ["redundancy", "migration", "synchronization", "partition_tolerance", "distribution"] {
+        used.extend(arguments["config"][family]["type"].as_str().map(|name| format!("{family} {name}")));
+    }
     for spec in arguments["specs"].as_array().into_iter().flatten() {
         let args = &spec["args"];
         used.extend(keys(args).iter().map(|key| format!("probe {key}")));

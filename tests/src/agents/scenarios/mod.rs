@@ -11,6 +11,7 @@ mod protocol;
 mod reads;
 mod requests;
 mod roles;
+mod strategies;
 mod stuck;
 
 use super::cluster::Mix;
@@ -38,6 +39,8 @@ pub(crate) const EVERY_MIX: &[Scenario] = &[
     Scenario { name: "drain_and_stop", run: moves::drain_and_stop },
     Scenario { name: "kinds", run: kinds::kinds },
     Scenario { name: "hooks", run: hooks::hooks },
+    Scenario { name: "guided", run: strategies::guided },
+    Scenario { name: "gossip", run: strategies::gossip },
     Scenario { name: "starts_and_stops", run: requests::starts_and_stops },
     Scenario { name: "start_options", run: requests::start_options },
     Scenario { name: "messages", run: messages::messages },

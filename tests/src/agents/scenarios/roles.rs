@@ -12,21 +12,28 @@ const ROUNDS: usize = 3;
 /// The longest until the survivor is told.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
-/// Two nodes, one active and one passive instance: each time the active one is killed the survivor is told at once, and
-/// the one that comes back has its state.
+/// Two nodes, one active and one passive instance: each time the active one is killed the survivor is told at once and has
+/// what was sent to all, and the one that comes back has the survivor's state. Nothing of it is a loss.
 pub(crate) fn roles(mix: &Mix) {
     let redundancy = json!({
         "type": "replication", "replication_factor": 2, "replication_model": "active_passive", "redundancy_signal": "all",
     });
     let mut cluster = mix.hubs("roles", json!({"redundancy": redundancy}));
     for language in mix.languages.iter().cycle().take(2) {
-        cluster.join_new(*language);
+        cluster.join_new(*language).ask("subscribe", json!({"hook": "state_lost"}));
     }
     cluster.settle();
     cluster.members[0].start_probe("cart", json!({"data": {"round": -1}}));
     await_one_active(&cluster);
     for round in 0..if mix.is_long { 20 } else { ROUNDS } {
         let active = text(&cluster.members[0].row("cart")["instances"][0]["node"]);
+        put_to_all(&cluster.members[1], "both", round);
+        for member in &cluster.members {
+            eventually_or("both instances have what is sent to all", || {
+                let value = told_by_instance(member, &json!({"op": "get", "key": "both"}));
+                (value != json!(round)).then(|| format!("{} has {value}", member.name()))
+            });
+        }
         let is_active = |member: &&Member| member.name() == active;
         let victim = cluster.members.iter().find(is_active).cloned().expect("a member");
         cluster.remove(&victim);
@@ -41,9 +48,10 @@ pub(crate) fn roles(mix: &Mix) {
         let took = killed.elapsed();
         assert!(took < TOLD_WITHIN, "{} was told after {took:?}", survivor.name());
         cluster.settle();
-        let put = json!({"op": "put", "key": "round", "value": round});
-        survivor.ask("send", json!({"child_id": "cart", "message": put, "all": true}));
+        assert_eq!(survivor.told("cart", json!({"op": "get", "key": "both"})), json!(round), "it was sent to all");
+        put_to_all(&survivor, "round", round);
         let back = cluster.join(&mix.agent_named(victim.agent.language, victim.name()));
+        back.ask("subscribe", json!({"hook": "state_lost"}));
         cluster.settle();
         await_one_active(&cluster);
         assert_eq!(text(&back.row("cart")["instances"][0]["node"]), active, "its name decides the placement");
@@ -53,11 +61,24 @@ pub(crate) fn roles(mix: &Mix) {
             let who = member.told("cart", json!({"op": "who"}));
             assert_eq!((&who["node"], &who["mode"]), (&json!(active), &json!("active")));
         }
-        let there =
-            json!({"child_id": "cart", "message": {"op": "who"}, "timeout_ms": 20_000, "node": survivor.name()});
-        assert_eq!(survivor.ask("call", there)["mode"], "passive");
+        assert_eq!(told_by_instance(&survivor, &json!({"op": "who"}))["mode"], "passive");
+    }
+    for member in &cluster.members {
+        let told = member.agent.events("roles").into_iter().find(|event| event["hook"] == "state_lost");
+        assert_eq!(told, None, "{}", member.name());
     }
     cluster.stop();
+}
+
+fn put_to_all(member: &Member, key: &str, value: usize) {
+    let put = json!({"op": "put", "key": key, "value": value});
+    member.ask("send", json!({"child_id": "cart", "message": put, "all": true}));
+}
+
+/// What the instance on the member's own node replies, whatever its role.
+fn told_by_instance(member: &Member, message: &Value) -> Value {
+    let call = json!({"child_id": "cart", "message": message, "timeout_ms": 20_000, "node": member.name()});
+    member.ask("call", call)
 }
 
 /// Waits until every registry has one active and one passive instance, and both know it.
