@@ -237,6 +237,49 @@ static void two_hubs_share_children(void) {
     end_hub(&second);
 }
 
+/* How many instances a node has, as a hub knows. */
+static int instances_on(ph_hub *hub, const char *node) {
+    ph_value value;
+    json_t *document, *row, *instance;
+    const char *id;
+    size_t at;
+    int count = 0;
+    CHECK_OK(ph_hub_process_registry(hub, &value, &error));
+    document = parsed(&value);
+    json_object_foreach(document, id, row) {
+        json_array_foreach(item_of(row, "instances"), at, instance) {
+            count += strcmp(text_of(instance, "node"), node) == 0;
+        }
+    }
+    json_decref(document);
+    return count;
+}
+
+static void load_is_balanced(void) {
+    const char *balanced = ", \"distribution\": {\"type\": \"load_balanced\", \"push_interval_ms\": 60000,"
+                           " \"nodeup_redistribution\": true}";
+    ph_hub *first = counter_hub("a", NULL, balanced);
+    ph_hub *second;
+    double until;
+    char id[16];
+    int i;
+
+    for (i = 0; i < 20; i++) {
+        snprintf(id, sizeof id, "c:%d", i);
+        start_child(first, id, "counter");
+    }
+    CHECK(instances_on(first, "a") == 20);
+    second = counter_hub("b", ph_hub_address(first), balanced);
+    until = now_seconds() + PATIENCE_MS / 1000.0 * slowness();
+    /* The node that joins is given its share. */
+    while (instances_on(second, "b") != 10 || instances_on(second, "a") != 10) {
+        CHECK(now_seconds() < until);
+        usleep(5000);
+    }
+    end_hub(&second);
+    end_hub(&first);
+}
+
 static void hubs_on_one_node(void) {
     ph_node *node = NULL;
     ph_hub *first = NULL, *second = NULL, *third = NULL;
@@ -276,6 +319,7 @@ static const test_case CASES[] = {
     {"questions", questions, 0, 30, ""},
     {"payloads", payloads, 0, 30, ""},
     {"two_hubs_share_children", two_hubs_share_children, 0, 60, ""},
+    {"load_is_balanced", load_is_balanced, 0, 60, ""},
     {"hubs_on_one_node", hubs_on_one_node, 0, 30, ""},
     {"library", library, 0, 10, ""},
 };

@@ -36,6 +36,19 @@ test('two nodes then children on both and callable from both', async (t) => {
   assert.deepEqual(a.nodes(), ['n1']);
 });
 
+test('load balanced then each node is given its share', async (t) => {
+  const distribution = ph.loadBalanced({ pushIntervalMs: 60_000, nodeupRedistribution: true });
+  const [a, b] = await cluster(t, 2, { distribution });
+  const on = (node) => Object.values(places(b)).filter((at) => at === node).length;
+  await startCounters(a, 30);
+  await settled(b, 30, ['n0', 'n1']);
+  assert.ok(Math.abs(on('n0') - 15) < 2, 'half of them, give or take less than two');
+  const c = await start(t, { name: 'n2', seeds: [a.address], distribution });
+  await until(() => on('n2') === 10);
+  await settled(c, 30, ['n0', 'n1', 'n2']);
+  assert.deepEqual(await values(c, 30), numbers(30));
+});
+
 test('node joins and leaves then children move with their state, and the report says so', async (t) => {
   const [a] = await cluster(t, 1);
   await startCounters(a, 40);

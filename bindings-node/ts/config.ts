@@ -146,6 +146,22 @@ export function guided(
   return strategy('guided', options);
 }
 
+/** Each start goes to the nodes with most capacity left, by the members' loads. */
+export function loadBalanced(
+  options: {
+    /** How many measured loads a member's score is made of. */
+    maxHistorySize?: number;
+    /** What each of them counts relative to the one after it: from 0 to 1. */
+    weightDecayFactor?: number;
+    /** How often each member measures its load and tells the others. */
+    pushIntervalMs?: number;
+    /** Whether a node that joins is given its share of the children that run already. */
+    nodeupRedistribution?: boolean;
+  } = {},
+): Strategy {
+  return strategy('load_balanced', options);
+}
+
 /** The restart budget of each child; past it the child is quarantined. */
 export interface RestartOptions {
   readonly maxRestarts?: number;

@@ -19,6 +19,7 @@ export {
   dynamicQuorum,
   gossip,
   guided,
+  loadBalanced,
   hotSwap,
   majorityQuorum,
   pubSub,

@@ -44,6 +44,22 @@ def test_two_nodes_then_children_on_both_and_callable_from_both(cluster):
     assert set(b.which_children("global")) == {"a", "b"}
 
 
+def test_load_balanced_then_each_node_is_given_its_share(cluster):
+    balanced = ph.LoadBalanced(push_interval=60, nodeup_redistribution=True)
+    a = cluster("a", distribution=balanced)
+    b = cluster("b", distribution=balanced, weight=3.0)
+    start_counters(a, 40)
+    on_a = list(places(a).values()).count("a")
+    assert 8 <= on_a <= 12, "a quarter, give or take less than two"
+    cluster("c", distribution=balanced)
+    eventually(lambda: list(places(b).values()).count("c") == 8, "a fifth goes to c")
+    settled(b, 40, ["a", "b", "c"])
+    assert [a.call(f"c{n}", "get") for n in range(40)] == list(range(40))
+    with pytest.raises(ph.InvalidArgumentError):
+        late = [ph.ChildSpec("late", "counter")]
+        a.start_children(late, child_mapping={"late": ["a"]}).result(5)
+
+
 def test_node_joins_then_children_move_with_their_state(cluster):
     a = cluster("a")
     start_counters(a, 40)

@@ -44,6 +44,19 @@ def test_strategies_then_their_types_and_options():
         "type": "guided",
         "fallback": "consistent_hashing",
     }
+    balanced = ph.LoadBalanced(
+        max_history_size=3,
+        weight_decay_factor=0.5,
+        push_interval=timedelta(seconds=2),
+        nodeup_redistribution=True,
+    )
+    assert config_of(distribution=balanced)["distribution"] == {
+        "type": "load_balanced",
+        "max_history_size": 3,
+        "weight_decay_factor": 0.5,
+        "push_interval_ms": 2000,
+        "nodeup_redistribution": True,
+    }
 
 
 def test_options_of_the_node_then_under_node():

@@ -7,7 +7,7 @@
     reason = "tests that run in real time, over real sockets"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,8 @@ use process_hub::error::ErrorKind;
 use process_hub::hub::Hub;
 use process_hub::ids::{ChildId, NodeName};
 use process_hub::observe::HookName;
-use process_hub::strategy::{ConsistentHashing, Distribution as _, Placements};
+use process_hub::spec::ChildSpec;
+use process_hub::strategy::{ConsistentHashing, Distribution as _, LoadSample, Placements};
 use process_hub_tests::cluster::{
     COUNTER, Cluster, Losses, PATIENCE, ask_all, child_id, counter_kind, eventually, eventually_or, lossy_node,
     message, nodes_of, options, owner, reference_nodes, spec,
@@ -42,7 +43,36 @@ fn scenario_02_gossip_of_the_start_and_stop_of_100_then_every_registry_has_every
     start_and_stop(&cluster, 100);
 }
 
-fn start_and_stop(cluster: &Cluster, count: usize) {
+#[test]
+fn scenario_03_load_balanced_start_and_stop_of_1000_by_a_forced_scoreboard_then_rows_are_equal_and_shares_kept() {
+    // Scores of 500, 250 and 0 leave capacities of 500, 750 and 1000.
+    let cpu = |name: &str| match name {
+        "main" => 1000,
+        "peer-1" => 500,
+        _ => 0,
+    };
+    let often = Distribution::load_balanced().with_push_interval(Duration::from_millis(100)).with_history(1, 1.0);
+    let mut cluster = Cluster::with(move |config| config.with_distribution(often.clone()));
+    for name in SIX {
+        let sample = LoadSample { cpu: cpu(name), waiting: 0 };
+        let hub = cluster.builder(name).load_probe(move || sample).start().unwrap();
+        cluster.add(hub);
+    }
+    cluster.settle();
+    for hub in &cluster.hubs {
+        let is_told = || SIX.iter().all(|name| hub.loads().get(*name) == Some(&(cpu(name) / 2)));
+        eventually("every hub knows every load", is_told);
+    }
+    let started = start_and_stop(&cluster, 1000);
+    for name in SIX {
+        let share = 1000.0 * f64::from(1000 - cpu(name) / 2) / 5250.0;
+        let given = started.values().filter(|nodes| nodes[0].as_str() == name).count();
+        assert!((given as f64 - share).abs() <= 2.0, "{name} was given {given}, its share is {share}");
+    }
+}
+
+/// Starts and stops so many children, and says where they ran.
+fn start_and_stop(cluster: &Cluster, count: usize) -> BTreeMap<ChildId, Vec<NodeName>> {
     let ids: Vec<String> = (0..count).map(|n| format!("child:{n}")).collect();
     let specs = ids.iter().map(|id| {
         let mut spec = spec(id);
@@ -58,8 +88,11 @@ fn start_and_stop(cluster: &Cluster, count: usize) {
     assert_eq!(registry.len(), count);
     for spec in specs {
         let row = &registry[spec.id.as_str()];
-        assert_eq!(*row.spec, spec);
+        assert_eq!(ChildSpec { mapping: Vec::new(), ..(*row.spec).clone() }, spec);
         assert_eq!(row.instances.len(), 1);
+    }
+    for hub in &cluster.hubs {
+        assert_eq!(hub.process_registry(), registry, "every registry tells the same");
     }
     cluster.assert_each_lives_once(&ids);
     let result = cluster.hubs[0].stop_children(ids_of(&ids), PATIENCE).wait().unwrap();
@@ -68,6 +101,7 @@ fn start_and_stop(cluster: &Cluster, count: usize) {
     for hub in &cluster.hubs {
         eventually("the registry is empty", || hub.process_registry().is_empty());
     }
+    registry.into_iter().map(|(id, row)| (id, nodes_of(&row))).collect()
 }
 
 const SYNC_INTERVAL: Duration = Duration::from_millis(250);

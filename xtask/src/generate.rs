@@ -83,7 +83,13 @@ fn configuration() -> String {
          \"transient\" | \"temporary\",\n\"on_error\": \"continue\" | \"restart\", \"require\", \"shutdown_ms\", \"mapping\"}`; \
          only `id` and `kind` are required.\n\nNodes of one hub compare type and options of `redundancy`, \
          `distribution` and `partition_tolerance`, and `type` and `handover`\nof `migration`, when they meet; on a \
-         difference the newcomer is refused with `strategy_mismatch`, naming the option.\n",
+         difference the newcomer is refused with `strategy_mismatch`, naming the option.\n\nUnder `load_balanced` a \
+         load is a number from 0 to 1000: half of it is the CPU time of the process since the last measurement, of what \
+         its cores\nhave; three tenths the calls that wait for the host, of 1,000; two tenths the children here, of \
+         10,000; each part counts as full at most. The\nmean of the last `max_history_size` loads is told to the \
+         others. A node's capacity is its weight times what its load leaves of 1000, at least\n100; a node that told \
+         nothing has no load. Of the children that one hub starts, a node gets its share of the capacities, and less \
+         than\ntwo children more.\n",
     );
     text
 }

@@ -235,6 +235,28 @@ class Guided(_Option):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoadBalanced(_Option):
+    """Each start goes to the nodes with most capacity left, by the members' loads.
+
+    push_interval
+        How often each member measures its load and tells the others.
+    max_history_size, weight_decay_factor
+        How many measured loads a member's score is made of, and what each of them
+        counts relative to the one after it: from 0 to 1.
+    nodeup_redistribution
+        Whether a node that joins is given its share of the children that run already.
+    """
+
+    _type = "load_balanced"
+    _durations = frozenset({"push_interval"})
+
+    max_history_size: int | None = None
+    weight_decay_factor: float | None = None
+    push_interval: Duration | None = None
+    nodeup_redistribution: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Restart:
     """The restart budget of each child; past it the child is quarantined."""
 

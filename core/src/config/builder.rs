@@ -281,6 +281,46 @@ impl Redundancy {
 }
 
 impl Distribution {
+    /// By the members' loads, with the defaults.
+    #[must_use]
+    pub const fn load_balanced() -> Self {
+        Self::LoadBalanced {
+            max_history_size: table::MAX_HISTORY_SIZE.default as u32,
+            weight_decay_factor: table::WEIGHT_DECAY_FACTOR.default,
+            push_interval: table::PUSH_INTERVAL_MS.default_duration(),
+            nodeup_redistribution: table::NODEUP_REDISTRIBUTION.default,
+        }
+    }
+
+    /// Sets how often each member measures its load and tells the others. Of `load_balanced`; the others stay what they
+    /// are.
+    #[must_use]
+    pub fn with_push_interval(mut self, interval: Duration) -> Self {
+        if let Self::LoadBalanced { push_interval, .. } = &mut self {
+            *push_interval = interval;
+        }
+        self
+    }
+
+    /// Sets how many measured loads a score is made of, and what each counts relative to the one after it. Of
+    /// `load_balanced`.
+    #[must_use]
+    pub fn with_history(mut self, size: u32, decay_factor: f64) -> Self {
+        if let Self::LoadBalanced { max_history_size, weight_decay_factor, .. } = &mut self {
+            (*max_history_size, *weight_decay_factor) = (size, decay_factor);
+        }
+        self
+    }
+
+    /// Sets whether a node that joins is given its share of the children that run already. Of `load_balanced`.
+    #[must_use]
+    pub fn with_nodeup_redistribution(mut self, is_redistributed: bool) -> Self {
+        if let Self::LoadBalanced { nodeup_redistribution, .. } = &mut self {
+            *nodeup_redistribution = is_redistributed;
+        }
+        self
+    }
+
     /// Shares out the children by a rule of the user's own: see [`crate::strategy::Distribution`]. The engine calls it:
     /// it must be fast and never wait.
     pub fn custom(strategy: impl crate::strategy::Distribution + 'static) -> Self {

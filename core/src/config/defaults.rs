@@ -37,6 +37,26 @@ impl Number {
     }
 }
 
+/// An option that is a number from 0 to 1.
+#[derive(Debug)]
+pub(crate) struct Fraction {
+    /// Where it is in the document.
+    pub(crate) path: &'static str,
+    /// Its default.
+    pub(crate) default: f64,
+    /// What it does.
+    pub(crate) meaning: &'static str,
+}
+
+impl Fraction {
+    pub(crate) const RANGE: std::ops::RangeInclusive<f64> = 0.0..=1.0;
+
+    /// What is wrong with a value that is none.
+    pub(crate) fn refusal(value: &str) -> String {
+        format!("must be a number from 0 to 1, not {value}")
+    }
+}
+
 /// An option that is true or false.
 #[derive(Debug)]
 pub(crate) struct Flag {
@@ -142,6 +162,32 @@ pub(crate) const INITIAL_CLUSTER_COUNT: Number = Number {
 };
 /// Members that a quorum may be counted of.
 const MAX_MEMBERS: u64 = 100_000;
+number!(
+    MAX_HISTORY_SIZE,
+    "distribution.max_history_size",
+    30,
+    1,
+    1_000,
+    "`load_balanced`: how many measured loads a member's score is made of."
+);
+number!(
+    PUSH_INTERVAL_MS,
+    "distribution.push_interval_ms",
+    10_000,
+    100,
+    HOUR_MS,
+    "`load_balanced`: how often each member measures its load and tells the others."
+);
+pub(crate) const WEIGHT_DECAY_FACTOR: Fraction = Fraction {
+    path: "distribution.weight_decay_factor",
+    default: 0.9,
+    meaning: "`load_balanced`: what each measured load counts relative to the one after it, in steps of 0.001.",
+};
+pub(crate) const NODEUP_REDISTRIBUTION: Flag = Flag {
+    path: "distribution.nodeup_redistribution",
+    default: false,
+    meaning: "`load_balanced`: whether a node that joins is given its share of the children that run already.",
+};
 number!(
     MAX_RESTARTS,
     "restart.max_restarts",
@@ -309,9 +355,9 @@ pub(crate) const PARTITION_TOLERANCE: Family = Family {
 pub(crate) const DISTRIBUTION: Family = Family {
     key: "distribution",
     default: "consistent_hashing",
-    available: &["consistent_hashing", "guided"],
-    later: &["load_balanced", "custom"],
-    meaning: "Who runs what: `consistent_hashing` is weighted rendezvous hashing (A10); `guided` goes by the `child_mapping` of each start.",
+    available: &["consistent_hashing", "guided", "load_balanced"],
+    later: &["custom"],
+    meaning: "Who runs what: `consistent_hashing` is weighted rendezvous hashing (A10); `guided` goes by the `child_mapping` of each start; `load_balanced` chooses at each start by the members' loads.",
 };
 
 const ID_RANGE: &str = "1 to 255 bytes";
@@ -483,6 +529,8 @@ pub(crate) enum Entry {
     Number(&'static Number),
     /// True or false.
     Flag(&'static Flag),
+    /// A number from 0 to 1.
+    Fraction(&'static Fraction),
     /// The `type` of a strategy family.
     Family(&'static Family),
     /// Anything else.
@@ -525,6 +573,10 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::Number(&LEASE_MS),
     Entry::Family(&DISTRIBUTION),
     Entry::Described(&FALLBACK),
+    Entry::Number(&MAX_HISTORY_SIZE),
+    Entry::Fraction(&WEIGHT_DECAY_FACTOR),
+    Entry::Number(&PUSH_INTERVAL_MS),
+    Entry::Flag(&NODEUP_REDISTRIBUTION),
     Entry::Number(&MAX_RESTARTS),
     Entry::Number(&RESTART_WINDOW_MS),
     Entry::Described(&BACKOFF_MS),

@@ -126,6 +126,15 @@ fn distribution(distribution: &Distribution) -> Value {
     match distribution {
         Distribution::ConsistentHashing => json!({"type": "consistent_hashing"}),
         Distribution::Guided { fallback } => json!({"type": "guided", "fallback": fallback.name()}),
+        Distribution::LoadBalanced { max_history_size, weight_decay_factor, push_interval, nodeup_redistribution } => {
+            json!({
+                "type": "load_balanced",
+                "max_history_size": max_history_size,
+                "weight_decay_factor": weight_decay_factor,
+                "push_interval_ms": ms(*push_interval),
+                "nodeup_redistribution": nodeup_redistribution,
+            })
+        }
         Distribution::Custom(custom) => json!({"type": "custom", "name": custom.0.name()}),
     }
 }

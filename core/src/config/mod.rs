@@ -335,6 +335,17 @@ pub enum Distribution {
         /// Where a child goes while a node it is mapped to cannot run it.
         fallback: Fallback,
     },
+    /// Where there is capacity when a child is started, by the loads that the members report.
+    LoadBalanced {
+        /// How many measured loads a member's score is made of.
+        max_history_size: u32,
+        /// What each of them counts relative to the one after it, from 0 to 1.
+        weight_decay_factor: f64,
+        /// How often each member measures its load and tells the others.
+        push_interval: Duration,
+        /// Whether a node that joins is given its share of the children that run already.
+        nodeup_redistribution: bool,
+    },
     /// Where code says, which every node of the hub must run. Only configurations made in Rust have it.
     Custom(Custom<dyn crate::strategy::Distribution>),
 }

@@ -42,6 +42,13 @@ fn describe(entry: &Entry) -> OptionInfo {
             range: "`true` or `false`".into(),
             meaning: flag.meaning.into(),
         },
+        Entry::Fraction(fraction) => OptionInfo {
+            path: fraction.path.into(),
+            shape: "number".into(),
+            default: fraction.default.to_string(),
+            range: "0 to 1".into(),
+            meaning: fraction.meaning.into(),
+        },
         Entry::Family(family) => OptionInfo {
             path: format!("{}.type", family.key),
             shape: "text".into(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::defaults::{Family, Flag, Number};
+use super::defaults::{Family, Flag, Fraction, Number};
 use super::problem::Problems;
 
 /// Longest part of a wrong value shown in a problem, in characters.
@@ -98,6 +98,18 @@ impl<'a> Section<'a> {
             problems.add(option.path, format!("is required: {} to {}", option.min, option.max));
         }
         u32::try_from(self.number(option, problems)).unwrap_or(u32::MAX)
+    }
+
+    /// A number from 0 to 1 of the table.
+    pub(crate) fn fraction(&mut self, option: &'static Fraction, problems: &mut Problems) -> f64 {
+        let Some(value) = self.value(last_key(option.path)) else {
+            return option.default;
+        };
+        let number = value.as_f64().filter(|number| Fraction::RANGE.contains(number));
+        number.unwrap_or_else(|| {
+            problems.add(option.path, Fraction::refusal(&show(value)));
+            option.default
+        })
     }
 
     /// A number of milliseconds of the table.

@@ -97,12 +97,20 @@ pub(super) fn distribution(root: &mut Section<'_>, problems: &mut Problems) -> D
     let Some(name) = section.strategy_type(&table::DISTRIBUTION, problems) else {
         return Distribution::default();
     };
-    let distribution = if name == "guided" {
-        let fallbacks = [Fallback::Wait, Fallback::ConsistentHashing];
-        let fallback = section.choice("fallback", fallbacks.map(|one| (one.name(), one)), problems);
-        Distribution::Guided { fallback }
-    } else {
-        Distribution::ConsistentHashing
+    let distribution = match name {
+        "guided" => {
+            let fallbacks = [Fallback::Wait, Fallback::ConsistentHashing];
+            let fallback = section.choice("fallback", fallbacks.map(|one| (one.name(), one)), problems);
+            Distribution::Guided { fallback }
+        }
+        "load_balanced" => Distribution::LoadBalanced {
+            // The table's range fits.
+            max_history_size: u32::try_from(section.number(&table::MAX_HISTORY_SIZE, problems)).unwrap_or(u32::MAX),
+            weight_decay_factor: section.fraction(&table::WEIGHT_DECAY_FACTOR, problems),
+            push_interval: section.duration(&table::PUSH_INTERVAL_MS, problems),
+            nodeup_redistribution: section.flag(&table::NODEUP_REDISTRIBUTION, problems),
+        },
+        _ => Distribution::ConsistentHashing,
     };
     section.finish(problems);
     distribution

@@ -35,6 +35,8 @@ fn document_with(path: &str, value: Value) -> Value {
             "threshold_time_ms" => json!({"type": "dynamic_quorum", "quorum_size": 60}),
             _ => json!({"type": "majority_quorum", "initial_cluster_size": 3}),
         };
+    } else if path.starts_with("distribution.") {
+        document["distribution"] = json!({"type": "load_balanced"});
     }
     let pointer = format!("/{}", path.replace('.', "/"));
     let (parent, key) = pointer.rsplit_once('/').expect("a pointer has a slash");
@@ -222,6 +224,26 @@ fn flag_that_is_no_boolean_then_refused_at_its_path() {
 }
 
 #[test]
+fn fraction_out_of_range_then_refused_at_its_path_in_json_and_rust_alike() {
+    for entry in TABLE {
+        let Entry::Fraction(option) = entry else {
+            continue;
+        };
+        for value in [json!(-0.1), json!(1.001), json!("0.5"), json!(true), json!([])] {
+            assert_eq!(paths(&document_with(option.path, value)), [option.path]);
+        }
+        for value in [json!(0), json!(0.25), json!(1)] {
+            assert_eq!(HubConfig::from_json(&document_with(option.path, value)).map(|_| ()), Ok(()));
+        }
+    }
+    for factor in [-0.1, 1.5, f64::NAN] {
+        let distribution = Distribution::load_balanced().with_history(3, factor);
+        let config = HubConfig::new("orders").expect("valid id").with_distribution(distribution);
+        assert!(config.validate().is_err(), "{factor}");
+    }
+}
+
+#[test]
 fn strategy_of_a_later_version_then_named_as_not_available() {
     for entry in TABLE {
         let Entry::Family(family) = entry else {
@@ -395,7 +417,7 @@ fn leaf_paths(path: &str, value: &Value) -> Vec<String> {
 fn any_number(path: &'static str) -> BoxedStrategy<Value> {
     let found = TABLE.iter().find_map(|entry| match entry {
         Entry::Number(option) if option.path == path => Some(*option),
-        Entry::Number(_) | Entry::Flag(_) | Entry::Family(_) | Entry::Described(_) => None,
+        Entry::Number(_) | Entry::Flag(_) | Entry::Fraction(_) | Entry::Family(_) | Entry::Described(_) => None,
     });
     let option = found.expect("the option is in the table");
     (option.min..=option.max).prop_map(Value::from).boxed()

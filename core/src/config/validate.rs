@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::defaults::{self as table, Number};
+use super::defaults::{self as table, Fraction, Number};
 use super::problem::{Problems, invalid_config};
-use super::{HubConfig, Migration, PartitionTolerance, Profile, Redundancy, ReplicationFactor, Synchronization, node};
+use super::{
+    Distribution, HubConfig, Migration, PartitionTolerance, Profile, Redundancy, ReplicationFactor, Synchronization,
+    node,
+};
 use crate::error::Error;
 
 impl HubConfig {
@@ -40,6 +43,7 @@ impl HubConfig {
         if let Synchronization::Gossip { recipients, .. } = self.synchronization {
             check_number(&table::RECIPIENTS, u64::from(recipients), problems);
         }
+        check_distribution(&self.distribution, problems);
         check_restart(self, problems);
         for (option, value) in [
             (&table::HUBS_DISCOVER_INTERVAL_MS, self.hubs_discover_interval),
@@ -109,6 +113,19 @@ fn check_partition_tolerance(config: &HubConfig, problems: &mut Problems) {
 
 /// Why a node without a name of its own cannot run a hub with a quorum (R10).
 pub(crate) const NAME_NEEDED: &str = "is required under a quorum strategy: members are counted by name, and a random one is another member at each start";
+
+fn check_distribution(distribution: &Distribution, problems: &mut Problems) {
+    let Distribution::LoadBalanced { max_history_size, weight_decay_factor, push_interval, nodeup_redistribution: _ } =
+        distribution
+    else {
+        return;
+    };
+    check_number(&table::MAX_HISTORY_SIZE, u64::from(*max_history_size), problems);
+    check_duration(&table::PUSH_INTERVAL_MS, *push_interval, problems);
+    if !Fraction::RANGE.contains(weight_decay_factor) {
+        problems.add(table::WEIGHT_DECAY_FACTOR.path, Fraction::refusal(&weight_decay_factor.to_string()));
+    }
+}
 
 fn check_restart(config: &HubConfig, problems: &mut Problems) {
     let restart = &config.restart;

@@ -33,13 +33,23 @@ pub(super) const START_IS_OVER: &str = "it was started, and stopped since";
 
 /// A start message as the owner got it.
 #[derive(Debug)]
-struct Asked {
-    from: NodeRef,
-    key: RequestKey,
-    view_hash: u64,
-    until: Timestamp,
-    return_existing: bool,
-    specs: Vec<(u32, Arc<ChildSpec>)>,
+pub(super) struct Asked {
+    /// Who asked, and is answered.
+    pub(super) from: NodeRef,
+    pub(super) key: RequestKey,
+    pub(super) view_hash: u64,
+    pub(super) until: Timestamp,
+    pub(super) return_existing: bool,
+    /// An arbiter has found that this node is the owner.
+    pub(super) is_passed: bool,
+    pub(super) specs: Vec<(u32, Arc<ChildSpec>)>,
+}
+
+impl Asked {
+    /// Who waits for the answer about an item.
+    pub(super) fn waiter(&self, item: u32) -> Waiter {
+        Waiter { node: self.from.clone(), request: self.key.request, item }
+    }
 }
 
 /// What the owner remembers for requests that come again, and those that wait.
@@ -88,17 +98,7 @@ enum Decision {
 
 impl Engine {
     /// The owner's side of a start.
-    pub(super) fn start_received(
-        &mut self,
-        from: &NodeRef,
-        key: RequestKey,
-        view_hash: u64,
-        left_ms: u64,
-        return_existing: bool,
-        specs: Vec<(u32, Arc<ChildSpec>)>,
-    ) {
-        let until = self.now + Duration::from_millis(left_ms);
-        let asked = Asked { from: from.clone(), key, view_hash, until, return_existing, specs };
+    pub(super) fn start_received(&mut self, asked: Asked) {
         self.arbiter.queue.push_back(asked);
     }
 
@@ -130,8 +130,7 @@ impl Engine {
         {
             if asked.specs.len() > left {
                 let specs = asked.specs.split_off(left);
-                let Asked { ref from, key, view_hash, until, return_existing, .. } = asked;
-                let rest = Asked { from: from.clone(), key, view_hash, until, return_existing, specs };
+                let rest = Asked { from: asked.from.clone(), specs, ..asked };
                 self.arbiter.queue.push_front(rest);
             }
             left -= asked.specs.len();
@@ -139,7 +138,7 @@ impl Engine {
         }
     }
 
-    fn decide(&mut self, asked: Asked) {
+    fn decide(&mut self, mut asked: Asked) {
         let is_current = asked.view_hash == self.membership.view.hash;
         if is_current && !self.membership.is_settled {
             if self.arbiter.parked.len() < MAX_PARKED {
@@ -147,14 +146,20 @@ impl Engine {
             }
             return;
         }
-        let Asked { from, key, until, return_existing, specs, .. } = asked;
-        let waiter = |item| Waiter { node: from.clone(), request: key.request, item };
+        let mut specs = std::mem::take(&mut asked.specs);
         if !is_current || self.info.is_leaving {
             for (item, _) in specs {
-                self.arbiter.started.add(&waiter(item), StartAnswer::ViewMismatch);
+                self.arbiter.started.add(&asked.waiter(item), StartAnswer::ViewMismatch);
             }
             return;
         }
+        if self.strategies.distribution.is_assigned() && !asked.is_passed {
+            specs = self.pass_to_owners(&asked, specs);
+            if specs.is_empty() {
+                return;
+            }
+        }
+        let Asked { key, until, return_existing, .. } = asked;
         if self.hooks.wants(HookName::PreChildrenStart) {
             let children: Vec<_> = specs.iter().map(|(_, spec)| spec.id.clone()).collect();
             self.fire(HookName::PreChildrenStart, || json!({ "children": children }));
@@ -166,7 +171,7 @@ impl Engine {
         let left = until.since(self.now).max(Duration::from_millis(1));
         for (item, spec) in specs {
             let child = self.children.intern(&spec.id);
-            let waiter = waiter(item);
+            let waiter = asked.waiter(item);
             match self.decision(child, &spec, key, &waiter, return_existing) {
                 Decision::Answer(answer) => self.arbiter.started.add(&waiter, answer),
                 Decision::Wait => {}

@@ -9,6 +9,7 @@
 //! log entry or the deadline it came with, or only has the child looked at once more.
 
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use xxhash_rust::xxh3::xxh3_64;
@@ -18,6 +19,7 @@ use super::local::Local;
 use super::registry::Entry;
 use super::stops::StopWaiters;
 use crate::ids::ChildId;
+use crate::wire::Wanted;
 
 /// The number of a child in this engine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -68,6 +70,18 @@ impl Record {
     /// The instance of this node.
     pub(super) fn local_mut(&mut self) -> Option<&mut Local> {
         self.local.as_deref_mut()
+    }
+
+    /// The instance here goes on under the same start, which is mapped to other nodes now.
+    pub(super) fn remap_local(&mut self, wanted: &Wanted) {
+        if let (Some(local), Some(known)) = (self.local.as_deref_mut(), &self.entry.wanted)
+            && let (Some(before), Some(spec)) = (&known.spec, &wanted.spec)
+            && known.version < wanted.version
+            && known.version.is_of(wanted.version)
+            && Arc::ptr_eq(before, &local.spec)
+        {
+            local.spec = Arc::clone(spec);
+        }
     }
 
     fn is_vacant(&self) -> bool {

@@ -2,8 +2,11 @@
 //!
 //! The ids of children are turned into slots here, for all messages about one child.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
+use super::arbiter::Asked;
 use super::{Effect, Engine, FIRST_OWN_REQUEST, Lane};
 use crate::ids::NodeRef;
 use crate::wire::{Header, Inbox, Message, open};
@@ -55,7 +58,14 @@ impl Engine {
                 }
                 continue;
             }
-            let is_overtaken = if let Message::Start { request, .. } | Message::Stop { request, .. } = &message {
+            let asked = if let Message::Start { request, .. } | Message::Stop { request, .. } = &message {
+                Some((request, open_from))
+            } else if let Message::StartFor { asker, request, .. } = &message {
+                Some((request, self.membership.peers.get(asker).map_or(0, |asker| asker.open_from)))
+            } else {
+                None
+            };
+            let is_overtaken = if let Some((request, open_from)) = asked {
                 // Late on its way: the asker has had its answer, whatever it was.
                 let is_answered = request.request < FIRST_OWN_REQUEST && request.request < open_from;
                 // Asked before this node was stalled: the asker may have given up, or got it elsewhere. It asks again.
@@ -89,7 +99,15 @@ impl Engine {
                 self.wanted_received(from, &buckets, entries, wants_answer);
             }
             Message::Start { request, view_hash, left_ms, return_existing, specs } => {
-                self.start_received(from, request, view_hash, left_ms, return_existing, specs);
+                let (from, until) = (from.clone(), self.now + Duration::from_millis(left_ms));
+                let asked = Asked { from, key: request, view_hash, until, return_existing, is_passed: false, specs };
+                self.start_received(asked);
+            }
+            Message::StartFor { asker, request, view_hash, left_ms, return_existing, specs } => {
+                let until = self.now + Duration::from_millis(left_ms);
+                let asked =
+                    Asked { from: asker, key: request, view_hash, until, return_existing, is_passed: true, specs };
+                self.start_received(asked);
             }
             Message::Started(request, answers) => self.started_received(from, request, answers),
             Message::Stop { request, undoes, view_hash, ids } => {

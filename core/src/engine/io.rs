@@ -12,6 +12,7 @@ use crate::ids::{CallNumber, ChildId, InstanceId, NodeName, NodeRef, RequestId};
 use crate::observe::HookEvent;
 use crate::payload::Payload;
 use crate::spec::{ChildSpec, DrainReport, Row, StartResult, StopResult};
+use crate::strategy::LoadSample;
 use crate::swim::Evidence;
 use crate::time::Timestamp;
 
@@ -32,6 +33,8 @@ pub enum Input {
     Command(RequestId, Command),
     /// The user no longer waits for this request.
     Cancel(RequestId),
+    /// The answer to [`Effect::MeasureLoad`].
+    Load(LoadSample),
     /// A deadline came.
     Tick,
 }
@@ -234,6 +237,8 @@ pub enum Effect {
         /// Calls up to this one are not made any more.
         fenced: CallNumber,
     },
+    /// Measure what the process has to do, and say so by [`Input::Load`].
+    MeasureLoad,
     /// The hub's own condition changed.
     Status(HubStatus),
     /// A hook fires.
@@ -255,4 +260,6 @@ pub struct HubStatus {
     pub is_locked: bool,
     /// No quorum.
     pub is_partitioned: bool,
+    /// The loads of the members and of this node, in thousandths, where the distribution goes by them.
+    pub loads: BTreeMap<NodeName, u16>,
 }

@@ -7,10 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::assigning::with_mapping;
 use super::children::{Children, Record, Slot};
 use super::registry::{Entry, Holder};
 use super::{Engine, Lane};
-use crate::ids::NodeRef;
+use crate::ids::{NodeName, NodeRef};
 use crate::wire::{InstanceRow, LogEntry, Message, RequestKey, Stage, Version, Wanted, encode};
 
 /// Entries in one message.
@@ -158,9 +159,26 @@ impl Engine {
         let seq = self.log.append(child, Kind::Wanted);
         let record = &mut self.children[child];
         record.entry.own_wanted_seq = seq;
-        let version = Version { counter, author: self.me.incarnation };
+        let version = Version { counter, author: self.me.incarnation, ..Version::default() };
         let ended = if spec.is_none() { record.entry.told_start().map(Box::new) } else { None };
         let wanted = Wanted { version, request, spec, ended, epoch: record.entry.highest_epoch(), seq };
+        self.registry.merge_wanted(record, &self.me, wanted, self.now.0);
+        self.row_changed(child);
+    }
+
+    /// Maps a wanted child to other nodes. It is the same start as before, and any later write of a user's goes before it.
+    pub(super) fn write_mapping(&mut self, child: Slot, mapping: Vec<NodeName>) {
+        let revision = (self.registry.clock() + 1).max(self.unix_ms());
+        let record = &mut self.children[child];
+        let Some((known, spec)) = record.entry.wanted.clone().and_then(|wanted| Some((wanted.clone(), wanted.spec?)))
+        else {
+            return;
+        };
+        let seq = self.log.append(child, Kind::Wanted);
+        record.entry.own_wanted_seq = seq;
+        let version = Version { revision, reviser: self.me.incarnation, ..known.version };
+        let epoch = record.entry.highest_epoch();
+        let wanted = Wanted { version, spec: Some(with_mapping(spec, mapping)), epoch, seq, ..known };
         self.registry.merge_wanted(record, &self.me, wanted, self.now.0);
         self.row_changed(child);
     }

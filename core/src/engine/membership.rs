@@ -96,6 +96,11 @@ impl ViewMember {
         let kinds = info.kinds.iter().map(|kind| kind.name.clone()).collect();
         Self { info, kinds }
     }
+
+    fn candidate<'a>(&'a self, node: &'a NodeRef) -> Option<Candidate<'a>> {
+        let Self { info: MemberInfo { weight, labels, is_leaving, .. }, kinds } = self;
+        (!is_leaving).then_some(Candidate { node, weight: *weight, labels, kinds })
+    }
 }
 
 /// The members as this node acts on them, itself included.
@@ -119,16 +124,13 @@ impl View {
 
     /// The members that take children.
     pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
-        self.members
-            .iter()
-            .filter(|(_, member)| !member.info.is_leaving)
-            .map(|(node, member)| Candidate {
-                node,
-                weight: member.info.weight,
-                labels: &member.info.labels,
-                kinds: &member.kinds,
-            })
-            .collect()
+        self.members.iter().filter_map(|(node, member)| member.candidate(node)).collect()
+    }
+
+    /// A member that takes children.
+    pub(super) fn candidate(&self, node: &NodeRef) -> Option<Candidate<'_>> {
+        let (node, member) = self.members.get_key_value(node)?;
+        member.candidate(node)
     }
 
     pub(super) fn contains(&self, node: &NodeRef) -> bool {

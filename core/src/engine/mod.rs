@@ -6,6 +6,8 @@
 //! `starts`, `stops` and `routing` what users ask for.
 
 mod arbiter;
+mod assigning;
+mod balance;
 mod calls;
 mod children;
 mod conflict;
@@ -110,6 +112,8 @@ pub struct Engine {
     /// Children of this node's configuration that nobody can run, and why.
     unplaced_statics: BTreeMap<ChildId, String>,
     arbiter: arbiter::Arbiter,
+    assigning: assigning::Assigning,
+    balance: balance::Balance,
     router: routes::Router,
 
     timers: Timers,
@@ -156,6 +160,7 @@ impl Engine {
         let mut engine = setup::build(now, setup);
         engine.apply_view();
         engine.arm_heartbeat();
+        engine.arm_load();
         engine
     }
 
@@ -188,6 +193,7 @@ impl Engine {
             Input::Instance(instance, event) => self.instance_event(instance, event),
             Input::Command(request, command) => self.command(request, command),
             Input::Cancel(request) => self.cancel(request),
+            Input::Load(sample) => self.load_measured(sample),
             Input::Tick => {}
         }
         self.go_on_with_starts();
@@ -275,6 +281,7 @@ impl Engine {
                 TimerKey::Pull(node) => self.pull_log(&node),
                 // The turn's end chooses others.
                 TimerKey::Spread => {}
+                TimerKey::Load => self.measure_load(),
                 TimerKey::DeadlockRecovery => self.recover_from_deadlock(),
                 TimerKey::DrainEnd => self.drain_end(),
                 TimerKey::ShutdownEnd => self.shutdown_end(),

@@ -10,6 +10,7 @@ use super::children::Slot;
 use crate::ids::NodeRef;
 use crate::observe::HookName;
 use crate::spec::ChildSpec;
+use crate::strategy::{ConsistentHashing, Distribution};
 
 /// The owners of a batch of specs.
 pub(super) struct Owners {
@@ -85,6 +86,19 @@ impl Engine {
             self.fire(HookName::StrategyFallback, || json!({"strategy": strategy, "why": error.message}));
         }
         owners
+    }
+
+    /// Who is asked to start these children: their owners, or the arbiters of those whose nodes are chosen at the start.
+    pub(super) fn asked_to_start(&mut self, specs: &[&ChildSpec]) -> Owners {
+        if !self.strategies.distribution.is_assigned() {
+            return self.owners_of(specs);
+        }
+        let candidates = self.membership.view.candidates();
+        self.placements.clear();
+        ConsistentHashing.place(&candidates, specs, 1, &mut self.placements);
+        let nodes = candidates.iter().map(|one| one.node.clone()).collect();
+        let chosen = (0..specs.len()).map(|at| self.placements.owner(at)).collect();
+        Owners { nodes, chosen, others: Vec::new() }
     }
 
     /// The owner of a wanted child in the present view.

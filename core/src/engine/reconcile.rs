@@ -98,6 +98,8 @@ enum Need {
     Promote,
     Follow((Epoch, Mode)),
     Move(NodeRef),
+    /// It is mapped to nodes that are not where it belongs now.
+    Remap(Vec<NodeName>, Option<NodeRef>),
     Conflict(NodeRef, Token),
     Given(u64),
     AbortMove,
@@ -142,8 +144,10 @@ impl Engine {
             self.reconcile(child);
         }
         self.batch = batch;
+        self.tell_mappings();
         if !self.children.has_dirty() && self.sweep.is_none() {
             self.timers.disarm(&TimerKey::Reconcile);
+            self.end_redistribution();
             self.forget_adopted();
             self.drain_progress();
         } else {
@@ -166,6 +170,7 @@ impl Engine {
             Need::Promote => self.promote(child),
             Need::Follow(role) => self.follow(child, role),
             Need::Move(to) => self.try_move(child, &to),
+            Need::Remap(mapping, to) => self.remap(child, mapping, to),
             Need::Conflict(winner, token) => self.begin_conflict(child, &winner, token),
             Need::Given(seq) => self.given(child, seq),
             Need::AbortMove => self.abort_move(child, "another instance has a higher token"),
@@ -226,6 +231,9 @@ impl Engine {
                 departed.map_or(Need::Nothing, |holder| Need::Outlive(holder.node.name.clone()))
             }
             (Phase::Active | Phase::Resting { .. }, None) => match &entry.owner {
+                Some(owner) if *owner == self.me && matches!(local.phase, Phase::Active) => {
+                    self.better_mapping(entry).map_or(Need::Nothing, |(mapping, to)| Need::Remap(mapping, to))
+                }
                 Some(owner) if *owner == self.me => Need::Nothing,
                 // First the losers of a heal show their state: moving away would keep them from it for ever.
                 Some(_) if entry.has_other_active(&self.me) => Need::Nothing,
@@ -293,7 +301,7 @@ impl Engine {
             (Some(author), Some(wanted)) => {
                 self.membership.member(author).is_none_or(|peer| {
                     // What an earlier hub of that node wrote has a number of another log.
-                    peer.known_seq >= wanted.seq || wanted.version.counter < peer.started_ms
+                    peer.known_seq >= wanted.seq || wanted.version.written() < peer.started_ms
                 })
             }
             (None, _) | (_, None) => true,

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::children::Record;
-use crate::ids::{Epoch, NodeRef, Token};
+use crate::ids::{Epoch, NodeName, NodeRef, Token};
 use crate::wire::{InstanceRow, RequestKey, Stage, Version, Wanted};
 
 /// Past starts of one child that are remembered.
@@ -110,6 +110,12 @@ impl Entry {
             told.push(epoch);
         }
         is_told
+    }
+
+    /// Where it is mapped to, if it is wanted.
+    pub(super) fn mapping(&self) -> Option<&[NodeName]> {
+        let spec = self.wanted.as_ref()?.spec.as_ref()?;
+        Some(&spec.mapping)
     }
 
     pub(super) fn version(&self) -> Version {
@@ -256,9 +262,11 @@ pub(super) fn bucket_of(record: &Record) -> usize {
 }
 
 fn digest_of(hash: u64, version: Version) -> u64 {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&version.counter.to_le_bytes());
-    bytes[8..].copy_from_slice(&version.author.0.to_le_bytes());
+    let Version { counter, author, revision, reviser } = version;
+    let mut bytes = [0; 32];
+    for (part, number) in bytes.chunks_exact_mut(8).zip([counter, author.0, revision, reviser.0]) {
+        part.copy_from_slice(&number.to_le_bytes());
+    }
     xxh3_64_with_seed(&bytes, hash)
 }
 
@@ -289,9 +297,10 @@ impl Registry {
 
     /// Merges a wanted entry: keeps the higher version. Answers whether it changed anything.
     pub(super) fn merge_wanted(&mut self, record: &mut Record, author: &NodeRef, wanted: Wanted, now_us: u64) -> bool {
-        self.clock = self.clock.max(wanted.version.counter);
+        self.clock = self.clock.max(wanted.version.written());
         let hash = record.hash;
         let bucket = bucket_of(record);
+        record.remap_local(&wanted);
         let entry = &mut record.entry;
         if entry.wanted.as_ref().is_some_and(|known| known.version >= wanted.version) {
             return false;
@@ -359,7 +368,7 @@ mod tests {
 
     fn wanted(counter: u64, author: u64, is_spec: bool) -> Wanted {
         Wanted {
-            version: Version { counter, author: Incarnation(author) },
+            version: Version { counter, author: Incarnation(author), ..Version::default() },
             request: RequestKey::default(),
             spec: is_spec.then(|| Arc::new(ChildSpec::new("c", "k").unwrap())),
             ended: None,

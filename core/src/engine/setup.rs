@@ -142,6 +142,8 @@ pub(super) fn build(now: Timestamp, setup: EngineSetup) -> Engine {
         requests: BTreeMap::new(),
         unplaced_statics: BTreeMap::new(),
         arbiter: super::arbiter::Arbiter::default(),
+        assigning: super::assigning::Assigning::default(),
+        balance: super::balance::Balance::default(),
         router: super::routes::Router::default(),
         timers: super::Timers::default(),
         sweep: None,

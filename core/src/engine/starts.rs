@@ -1,6 +1,7 @@
 //! `start_children`: the asking side, and the owner who alone decides (R1).
 
 mod altering;
+mod choosing;
 mod known;
 mod statics;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use indexmap::IndexSet;
 
-use super::arbiter::START_IS_OVER;
+use super::arbiter::{Asked, START_IS_OVER};
 use super::hash::FixedHash;
 use super::io::{IfExists, OnFailure, StartOptions};
 use super::requests::{Request, Unconfirmed};
@@ -78,6 +79,8 @@ struct Item {
     state: State,
     /// Who was asked last.
     asked: Option<NodeRef>,
+    /// The number of the view in which its nodes were chosen.
+    assigned_in: u64,
 }
 
 /// One `start_children`.
@@ -186,7 +189,7 @@ impl Engine {
         for spec in specs {
             let spec = altering::with_metadata(spec, started.options.metadata.as_ref());
             if ids.insert(spec.id.clone()) {
-                started.items.push(Item { spec, state: State::Planned, asked: None });
+                started.items.push(Item { spec, state: State::Planned, asked: None, assigned_in: 0 });
             } else {
                 let error = child_error(&spec.id, None, ErrorKind::AlreadyStarted, "the id is twice in this call");
                 started.duplicates.push(error);
@@ -244,7 +247,7 @@ impl Engine {
         };
         let items = (0..).zip(&request.items).skip(request.planned_from);
         let items = items.filter(|(_, item)| matches!(item.state, State::Planned)).take(PLANNED_PER_TURN);
-        let planned: Vec<(u32, Arc<ChildSpec>)> = items.map(|(at, item)| (at, item.spec.clone())).collect();
+        let mut planned: Vec<(u32, Arc<ChildSpec>)> = items.map(|(at, item)| (at, item.spec.clone())).collect();
         if let Some((last, _)) = planned.last().filter(|_| planned.len() == PLANNED_PER_TURN) {
             request.planned_from = *last as usize + 1;
             self.arbiter.plan_later(id);
@@ -252,8 +255,11 @@ impl Engine {
         if planned.is_empty() {
             return self.start_finished(id);
         }
+        if self.strategies.distribution.is_assigned() {
+            self.assign_items(id, &mut planned);
+        }
         let specs: Vec<&ChildSpec> = planned.iter().map(|(_, spec)| spec.as_ref()).collect();
-        let (groups, unplaced) = self.owners_of(&specs).group();
+        let (groups, unplaced) = self.asked_to_start(&specs).group();
         let taken = |at: usize| planned[at].clone();
         self.fail_unplaced(id, unplaced.into_iter().map(taken).collect());
         let now = self.now;
@@ -289,12 +295,13 @@ impl Engine {
         specs: Vec<(u32, Arc<ChildSpec>)>,
     ) {
         let (key, view_hash) = (self.request_key(id), self.membership.view.hash);
-        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         if *owner == self.me {
-            self.start_received(owner, key, view_hash, left_ms, return_existing, specs);
+            let (from, until) = (owner.clone(), self.now + left);
+            self.start_received(Asked { from, key, view_hash, until, return_existing, is_passed: false, specs });
             return;
         }
         self.numbers.asked_from = Some(self.numbers.asked_from.map_or(id, |first| first.min(id)));
+        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         for specs in specs.chunks(CHUNK) {
             let specs = specs.to_vec();
             let message = Message::Start { request: key, view_hash, left_ms, return_existing, specs };

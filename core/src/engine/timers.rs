@@ -46,6 +46,8 @@ pub(super) enum TimerKey {
     Pull(NodeRef),
     /// Others are told of our log that still lack something.
     Spread,
+    /// The load of this node is measured.
+    Load,
     /// Open moves are aborted and the lock is released (R16).
     DeadlockRecovery,
     /// A drain's end.

@@ -85,6 +85,7 @@ impl Engine {
             wants_answer,
             started_ms: self.wall_ms,
             silent: self.silent_told(),
+            load: self.balance.load,
         }
     }
 
@@ -250,6 +251,7 @@ impl Engine {
             peer.agreed_at = now;
         }
         let (acked, wants_answer, departed) = (status.acked_seq, status.wants_answer, status.departed.clone());
+        self.balance.is_changed |= peer.status.as_ref().is_none_or(|known| known.load != status.load);
         peer.status = Some(status);
         self.ack_received(from, acked);
         if wants_answer {
@@ -337,6 +339,8 @@ impl Engine {
             self.membership.view = next;
             self.factor = self.strategies.redundancy.factor(self.membership.view.candidates().len());
             self.membership.is_settled = false;
+            self.forget_claims();
+            self.note_newcomers(&removed, &added);
         }
         for node in &removed {
             let evidence = gone.get(node).copied().unwrap_or(Evidence::Left);
@@ -410,6 +414,7 @@ impl Engine {
             return;
         }
         self.membership.is_settled = true;
+        self.plan_redistribution();
         self.sweep = Some(self.children.slot_count());
         self.arm_reconcile();
         self.starts_unparked();
@@ -441,16 +446,17 @@ impl Engine {
     }
 
     pub(super) fn publish_status(&mut self) {
+        let has_loads = std::mem::take(&mut self.balance.is_changed);
         let (number, is_partitioned) = (self.membership.view.number, self.is_partitioned());
         let is_locked = self.moves.open > 0 || is_partitioned;
         let is_same = is_locked == self.status.is_locked && is_partitioned == self.status.is_partitioned;
-        if number == self.status_of && is_same {
+        if number == self.status_of && is_same && !has_loads {
             return;
         }
         let is_first = self.status_of == 0;
         self.status_of = number;
         let members = self.membership.others(&self.me).cloned().collect();
-        let status = HubStatus { members, is_locked, is_partitioned };
+        let status = HubStatus { members, is_locked, is_partitioned, loads: self.loads() };
         if status != self.status {
             if is_partitioned != self.status.is_partitioned && !is_first {
                 self.fire(HookName::PartitionChanged, || json!({ "partitioned": is_partitioned }));

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::clock::{now, wall_ms};
 use super::driver::{Driver, Machine};
+use super::load::{LoadMeter, LoadProbe};
 use super::node::{Node, random_number, spawn};
 use super::observers::{Interceptor, Observer, Observers};
 use super::requests::Requests;
@@ -22,6 +23,7 @@ use crate::ids::{KindName, NodeName};
 use crate::observe::metrics::HubMetrics;
 use crate::observe::{HookEvent, HookName};
 use crate::spec::ChildSpec;
+use crate::strategy::LoadSample;
 use crate::time::Timestamp;
 
 /// Collects what a hub needs before it starts.
@@ -35,6 +37,7 @@ pub struct HubBuilder {
     interceptors: Vec<(String, i32, Interceptor)>,
     host_hooks: u64,
     is_polled: bool,
+    load_probe: Option<LoadProbe>,
 }
 
 impl HubBuilder {
@@ -48,6 +51,7 @@ impl HubBuilder {
             interceptors: Vec::new(),
             host_hooks: 0,
             is_polled: false,
+            load_probe: None,
         }
     }
 
@@ -103,6 +107,14 @@ impl HubBuilder {
     /// [`Self::start`]. Bodies have threads of their own all the same.
     pub fn polled(mut self) -> Self {
         self.is_polled = true;
+        self
+    }
+
+    /// Says what this node has to do, for the distribution `load_balanced`, in the place of what the library measures of
+    /// the process: its CPU time and the calls that wait for the host. Asked at each `push_interval_ms`, on the hub's
+    /// thread: it must be fast and never wait.
+    pub fn load_probe(mut self, probe: impl Fn() -> LoadSample + Send + Sync + 'static) -> Self {
+        self.load_probe = Some(Arc::new(probe));
         self
     }
 
@@ -205,7 +217,8 @@ impl HubBuilder {
         };
         let hooks = self.host_hooks | shared.observers.bits();
         shared.requests.submit_unread(Command::SubscribeHooks(hooks));
-        let driver = Driver::new(make_engine(time, setup), receiver, Arc::clone(shared), statics);
+        let meter = LoadMeter::new(time, self.load_probe);
+        let driver = Driver::new(make_engine(time, setup), receiver, Arc::clone(shared), statics, meter);
         shared.node.attach(&shared.id, sender)?;
         if let Err(error) = spawn("process-hub-engine", move || driver.run()) {
             shared.node.detach(&shared.id);

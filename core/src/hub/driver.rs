@@ -10,6 +10,7 @@ use super::Shared;
 use super::clock::now;
 use super::host_watch::HostWatch;
 use super::inputs::{DriverInput, InputReceiver};
+use super::load::LoadMeter;
 use super::pending::{Answer, Sink, closed};
 use super::statics::StaticChildren;
 use super::turns::TakeTurns;
@@ -73,6 +74,7 @@ pub(crate) struct Driver {
     channel: Channel,
     sinks: HashMap<RequestId, Sink, TextHash>,
     statics: StaticChildren,
+    meter: LoadMeter,
     host_watch: HostWatch,
     /// The engine told of a lease: the hub has a quorum strategy.
     has_leases: bool,
@@ -91,6 +93,7 @@ impl Driver {
         inputs: InputReceiver,
         shared: Arc<Shared>,
         statics: StaticChildren,
+        meter: LoadMeter,
     ) -> Self {
         Self {
             engine,
@@ -99,6 +102,7 @@ impl Driver {
             shared,
             sinks: HashMap::with_hasher(TextHash::new(0)),
             statics,
+            meter,
             host_watch: HostWatch::new(),
             has_leases: false,
             effects: Vec::new(),
@@ -210,6 +214,10 @@ impl Driver {
                 self.shared.queue.queue_call(call);
             }
             Effect::Reply(id, answer) => self.reply(id, answer),
+            Effect::MeasureLoad => {
+                let sample = self.meter.sample(now(), shared.queue.waiting());
+                shared.requests.inputs().send(Input::Load(sample));
+            }
             Effect::Publish(child, row) => publisher.publish(child, row),
             Effect::Lease { until, fenced } => {
                 shared.queue.set_lease(until, fenced);

@@ -13,6 +13,7 @@ mod driver;
 mod end;
 mod host_watch;
 pub(crate) mod inputs;
+mod load;
 mod membership;
 mod node;
 mod observers;

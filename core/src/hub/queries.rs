@@ -111,6 +111,13 @@ impl Hub {
         self.shared().view.status().is_locked
     }
 
+    /// The loads of the members and of this node as this node knows them, in thousandths, where the distribution is
+    /// `load_balanced`; empty under the others.
+    #[must_use]
+    pub fn loads(&self) -> BTreeMap<NodeName, u16> {
+        self.shared().view.status().loads.clone()
+    }
+
     /// Whether this side of the cluster has no quorum.
     #[must_use]
     pub fn is_partitioned(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{KindName, NodeRef};
@@ -104,10 +105,34 @@ pub trait Distribution: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether the hub itself fills [`ChildSpec::mapping`] when a child is started, by the loads and weights that it
+    /// knows then: [`Self::place`] goes by what was chosen, so that all nodes answer the same.
+    fn is_assigned(&self) -> bool {
+        false
+    }
+
+    /// How members measure and tell their loads, for a distribution that goes by them.
+    fn load_options(&self) -> Option<LoadOptions> {
+        None
+    }
+
     /// The options all nodes of a hub must share, with their values; the name is shared anyway.
     fn shared_options(&self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
+}
+
+/// How members measure and tell their loads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoadOptions {
+    /// How many measured loads a member's score is made of.
+    pub max_history_size: usize,
+    /// What each of them counts relative to the one after it, in thousandths.
+    pub weight_decay: u32,
+    /// How often a load is measured and told.
+    pub push_interval: Duration,
+    /// Whether a node that joins is given its share of the children that run already.
+    pub nodeup_redistribution: bool,
 }
 
 /// For each child of a batch the chosen candidates, the owner first. Clear and reuse it: it keeps its memory.

@@ -5,6 +5,7 @@
 //! float, no hash-order iteration, no randomness but the generator that is handed in. All traits are object-safe; a
 //! custom strategy is a value behind an [`Arc`] in [`Strategies`].
 
+mod balanced;
 pub mod distribution;
 mod guided;
 mod log2;
@@ -16,7 +17,9 @@ pub mod synchronization;
 
 use std::sync::Arc;
 
-pub use distribution::{Candidate, Distribution, Placements, ZONE_LABEL, weight_thousandths};
+pub(crate) use balanced::{Accounts, History, capacity, thousandths};
+pub use balanced::{LoadBalanced, LoadSample};
+pub use distribution::{Candidate, Distribution, LoadOptions, Placements, ZONE_LABEL, weight_thousandths};
 pub use guided::Guided;
 pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
 pub use partition_tolerance::{
@@ -97,6 +100,17 @@ impl Strategies {
             distribution: match &config.distribution {
                 config::Distribution::ConsistentHashing => Arc::new(ConsistentHashing),
                 config::Distribution::Guided { fallback } => Arc::new(Guided { fallback: *fallback }),
+                config::Distribution::LoadBalanced {
+                    max_history_size,
+                    weight_decay_factor,
+                    push_interval,
+                    nodeup_redistribution,
+                } => Arc::new(LoadBalanced {
+                    max_history_size: usize::try_from(*max_history_size).unwrap_or(usize::MAX),
+                    weight_decay: thousandths(*weight_decay_factor),
+                    push_interval: *push_interval,
+                    nodeup_redistribution: *nodeup_redistribution,
+                }),
                 config::Distribution::Custom(custom) => Arc::clone(&custom.0),
             },
         }

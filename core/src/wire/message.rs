@@ -63,6 +63,8 @@ pub(crate) struct Status {
     pub(crate) started_ms: u64,
     /// Who may come back with what it had.
     pub(crate) silent: Silent,
+    /// The sender's load, in thousandths; 0 where the distribution goes by none.
+    pub(crate) load: u16,
 }
 
 /// Members that fell silent, as a status tells of them.
@@ -81,6 +83,23 @@ pub(crate) struct Version {
     pub(crate) counter: u64,
     /// Who wrote.
     pub(crate) author: Incarnation,
+    /// Counts on when the child was mapped to other nodes since; 0 before. It orders what is one write of a user's: any
+    /// later write goes before it, whenever the child was mapped.
+    pub(crate) revision: u64,
+    /// Who mapped it.
+    pub(crate) reviser: Incarnation,
+}
+
+impl Version {
+    /// Whether both are of one start, with the same or another mapping.
+    pub(crate) fn is_of(self, other: Self) -> bool {
+        (self.counter, self.author) == (other.counter, other.author)
+    }
+
+    /// When it was written, as far as clocks agree: in Unix milliseconds, or later.
+    pub(crate) fn written(self) -> u64 {
+        self.counter.max(self.revision)
+    }
 }
 
 /// The request a wanted entry was written for, so that a repeated request finds its own work.
@@ -496,4 +515,21 @@ pub(crate) enum Message {
     },
     /// Who may act (R10, R11).
     Quorum(Box<QuorumMessage>),
+    /// A start that this member asked the sender for. The receiver is the owner by what the sender knows of the child's
+    /// mapping, and answers the member.
+    StartFor {
+        /// Who asked.
+        asker: NodeRef,
+        /// The request.
+        request: RequestKey,
+        /// The sender's view.
+        view_hash: u64,
+        /// How long the request still lives, in milliseconds.
+        left_ms: u64,
+        /// Whether a child that runs already is reported as started.
+        return_existing: bool,
+        /// The specs, each with its number in the request: the answer bears it.
+        #[serde(deserialize_with = "shared_items")]
+        specs: Vec<(u32, Arc<ChildSpec>)>,
+    },
 }

@@ -14,6 +14,7 @@ use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent, 
 use process_hub::ids::{ChildId, Incarnation, InstanceId, KindName, NodeName, NodeRef, RequestId};
 use process_hub::observe::HookName;
 use process_hub::spec::{ChildSpec, Row, StartResult, StopResult};
+use process_hub::strategy::LoadSample;
 use process_hub::swim::Evidence;
 use process_hub::time::Timestamp;
 use process_hub::wire::describe;
@@ -37,6 +38,9 @@ pub(crate) struct Bench {
     pub(crate) told: Vec<(NodeRef, NodeRef, String)>,
     pub(crate) rows: BTreeMap<NodeRef, BTreeMap<ChildId, Arc<Row>>>,
     pub(crate) hooks: Vec<(NodeRef, HookName, Value)>,
+    parted: BTreeSet<(NodeRef, NodeRef)>,
+    /// What nodes of these names measure.
+    pub(crate) loads: BTreeMap<String, LoadSample>,
     replies: BTreeMap<u64, Result<Outcome, Error>>,
     /// The host does not answer requests of these names for a while.
     pub(crate) hangs: BTreeSet<&'static str>,
@@ -58,6 +62,8 @@ pub(crate) struct Joiner {
     pub(crate) labels: BTreeMap<String, String>,
     /// How far its clock is behind.
     pub(crate) behind_ms: u64,
+    /// It has twice the usual weight.
+    pub(crate) is_large: bool,
 }
 
 impl Bench {
@@ -71,6 +77,8 @@ impl Bench {
             told: Vec::new(),
             rows: BTreeMap::new(),
             hooks: Vec::new(),
+            parted: BTreeSet::new(),
+            loads: BTreeMap::new(),
             replies: BTreeMap::new(),
             hangs: BTreeSet::new(),
             hanging: Vec::new(),
@@ -109,7 +117,7 @@ impl Bench {
         let setup = EngineSetup {
             config: self.config.clone(),
             labels: joiner.labels,
-            weight: 1.0,
+            weight: if joiner.is_large { 2.0 } else { 1.0 },
             node: me.clone(),
             kinds: vec![kind],
             wall_ms: WALL_MS + self.now.0 / 1000 + self.joined - joiner.behind_ms,
@@ -142,6 +150,22 @@ impl Bench {
         self.give(at, Input::NodeDown(node.clone(), Evidence::Suspected));
     }
 
+    /// Two nodes do not see each other any more, and believe each other dead.
+    pub(crate) fn part(&mut self, one: &NodeRef, other: &NodeRef) {
+        for (at, gone) in [(one, other), (other, one)] {
+            self.parted.insert((at.clone(), gone.clone()));
+            self.suspect(at, gone);
+        }
+    }
+
+    /// They see each other again.
+    pub(crate) fn heal(&mut self, one: &NodeRef, other: &NodeRef) {
+        self.parted.clear();
+        for (at, back) in [(one, other), (other, one)] {
+            self.give(at, Input::NodeUp(back.clone()));
+        }
+    }
+
     /// Gives an engine an input, and its host's answers.
     pub(crate) fn give(&mut self, to: &NodeRef, input: Input) {
         let mut inputs = VecDeque::from([input]);
@@ -169,6 +193,10 @@ impl Bench {
                             Some(row) => rows.insert(child, row),
                             None => rows.remove(&child),
                         };
+                    }
+                    Effect::MeasureLoad => {
+                        let sample = self.loads.get(to.name.as_str()).copied().unwrap_or_default();
+                        inputs.push_back(Input::Load(sample));
                     }
                     Effect::Hook(event) => self.hooks.push((to.clone(), event.name, event.payload.clone())),
                     Effect::Failed(why) => panic!("{why}"),
@@ -224,7 +252,7 @@ impl Bench {
         let messages = describe(&frame);
         let is_lost = messages.iter().any(|told| self.lost.iter().any(|name| told.starts_with(name)));
         self.told.extend(messages.into_iter().map(|told| (from.clone(), to.clone(), told)));
-        if !is_lost {
+        if !is_lost && !self.parted.contains(&(from.clone(), to.clone())) {
             self.frames.push_back((from.clone(), to, frame));
         }
     }

@@ -213,7 +213,12 @@ impl Cluster {
                 Redundancy::Replication { factor: ReplicationFactor::ClusterSize, .. } => nodes.len(),
             };
             for (id, row) in &registry {
-                let mut owners = place(&nodes, &row.spec, factor);
+                let mut owners = if row.spec.mapping.is_empty() {
+                    place(&nodes, &row.spec, factor)
+                } else {
+                    let node = |name: &NodeName| nodes.iter().map(|one| &one.node).find(|node| node.name == *name);
+                    row.spec.mapping.iter().filter_map(node).collect()
+                };
                 let is_all_active =
                     matches!(replication, Redundancy::Replication { model: ReplicationModel::ActiveActive, .. });
                 // A row tells the active ones first, and then goes by name.

@@ -177,6 +177,16 @@ impl Swarm {
         }
     }
 
+    /// Draws hubs that go by loads.
+    pub(crate) fn draw_loads(&mut self, draw: &mut Draw) {
+        for hub in &mut self.hubs {
+            let distribution = load_balanced(draw);
+            if draw.chance(25) && hub.distribution == Distribution::ConsistentHashing {
+                hub.distribution = distribution;
+            }
+        }
+    }
+
     /// The labels of the machine in this place.
     pub(crate) fn labels(&self, slot: usize) -> BTreeMap<String, String> {
         let zone = slot.checked_rem(self.zones).map(|zone| (ZONE_LABEL.to_owned(), format!("zone{zone}")));
@@ -259,10 +269,21 @@ fn guided(draw: &mut Draw) -> Distribution {
     Distribution::Guided { fallback }
 }
 
+fn load_balanced(draw: &mut Draw) -> Distribution {
+    let decay_factor = [0.0, 0.5, 0.9, 1.0][draw.below(4)];
+    let history = u32::try_from(draw.spread(1, 30)).unwrap_or(1);
+    Distribution::load_balanced()
+        .with_push_interval(milliseconds(draw, 500, 30_000))
+        .with_history(history, decay_factor)
+        .with_nodeup_redistribution(draw.chance(50))
+}
+
 /// Where the users map a child, if its hub goes by a mapping: to machines one after the other, under their first names.
 pub(crate) fn mapping(hub: &HubConfig, machines: usize, child: usize) -> Vec<NodeName> {
     match hub.distribution {
-        Distribution::ConsistentHashing | Distribution::Custom(_) => return Vec::new(),
+        Distribution::ConsistentHashing | Distribution::LoadBalanced { .. } | Distribution::Custom(_) => {
+            return Vec::new();
+        }
         Distribution::Guided { .. } => {}
     }
     let count = match hub.redundancy {

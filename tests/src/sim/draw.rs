@@ -69,6 +69,8 @@ pub(crate) struct Streams {
     pub(crate) strategies: Draw,
     /// Strategies with a quorum: the rest of a seed stays what it was before there were any.
     pub(crate) quorum: Draw,
+    /// The same for the distribution by loads, and the loads.
+    pub(crate) loads: Draw,
 }
 
 impl Streams {
@@ -85,6 +87,7 @@ impl Streams {
             detector: stream(8),
             strategies: stream(9),
             quorum: stream(10),
+            loads: stream(11),
         }
     }
 }

@@ -5,6 +5,7 @@
 use process_hub::engine::{Effect, Input};
 use process_hub::host::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent};
 use process_hub::ids::{CallNumber, InstanceId, NodeRef};
+use process_hub::strategy::LoadSample;
 
 use super::fact::Fact;
 use super::host::{Behaviour, Done};
@@ -71,6 +72,15 @@ impl World {
                     self.digest.word(instance.epoch.0);
                 }
                 self.observe(&Fact::Row { process: at, hub, child: &child, row: row.as_ref() })
+            }
+            Effect::MeasureLoad => {
+                self.digest.bytes(b"load");
+                let draw = &mut self.streams.loads;
+                let cpu = u16::try_from(draw.between(0, 1_000)).unwrap_or(0);
+                let waiting = u32::try_from(draw.spread(1, 2_000)).unwrap_or(0);
+                let delay_us = draw.between(0, 100);
+                self.push_us(delay_us, Event::Load { at, hub, sample: LoadSample { cpu, waiting } });
+                Ok(())
             }
             Effect::Status(status) => {
                 self.digest.bytes(b"status");

@@ -1,5 +1,7 @@
 //! The healed phase: a random core stays, everything else is down for good, and the cluster must settle.
 
+use process_hub::config::Distribution;
+
 use super::fact::Fact;
 use super::invariants::liveness;
 use super::queue::{Event, ProcessId};
@@ -92,10 +94,19 @@ impl World {
             return Ok(());
         };
         let motions = self.oracle.ghost.motions;
+        let patience_us = self.oracle.ghost.settle_us;
+        let redistributes = self
+            .swarm
+            .hubs
+            .iter()
+            .any(|hub| matches!(hub.distribution, Distribution::LoadBalanced { nodeup_redistribution: true, .. }));
         match liveness::unsettled(&self.oracle.ghost) {
             None => {
                 let (since, before) = *healing.settled.get_or_insert((now, motions));
-                if motions != before {
+                if motions != before && redistributes && now.since_us(healing.began) <= patience_us {
+                    // Who came back is given a share of what runs, once everybody agrees on who is there.
+                    healing.settled = Some((now, motions));
+                } else if motions != before {
                     return Err(Violation {
                         invariant: "L7",
                         at: now,
@@ -111,7 +122,6 @@ impl World {
                 }
             }
             Some(reason) => {
-                let patience_us = self.oracle.ghost.settle_us;
                 if now.since_us(healing.began) > patience_us {
                     return Err(Violation {
                         invariant: reason.invariant,

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 use process_hub::host::call::{HostCall, InstanceEvent};
 use process_hub::ids::{CallNumber, InstanceId, RequestId};
+use process_hub::strategy::LoadSample;
 use process_hub::swim::Evidence;
 
 use super::draw::Draw;
@@ -23,6 +24,8 @@ pub(crate) type HubIndex = u8;
 pub(crate) enum Event {
     /// A frame of a hub arrives.
     Frame { from: ProcessId, to: ProcessId, hub: HubIndex, frame: Bytes },
+    /// The load of a process is measured.
+    Load { at: ProcessId, hub: HubIndex, sample: LoadSample },
     /// The engine's deadline.
     Tick { at: ProcessId, hub: HubIndex },
     /// The engine's batch of inputs ends.
@@ -77,6 +80,7 @@ impl Event {
             Self::Dialed { from, .. } => Some(*from),
             Self::Tick { at, .. }
             | Self::Flush { at, .. }
+            | Self::Load { at, .. }
             | Self::HostWork { at, .. }
             | Self::RunEnds { at, .. }
             | Self::InstanceActs { at, .. }

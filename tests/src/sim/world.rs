@@ -1,6 +1,6 @@
 //! The world: machines, processes, virtual time, and the loop over events.
 
-use process_hub::engine::Effect;
+use process_hub::engine::{Effect, Input};
 
 use super::Options;
 use super::config::Swarm;
@@ -52,6 +52,7 @@ impl World {
         let mut swarm = Swarm::new(options, &mut streams.config);
         if !options.plain {
             swarm.draw_strategies(&mut streams.strategies);
+            swarm.draw_loads(&mut streams.loads);
         }
         let is_drawn = streams.quorum.chance(33) && !options.plain;
         if options.quorum.unwrap_or(is_drawn) {
@@ -170,6 +171,7 @@ impl World {
             Event::HostWork { at, hub, call } => self.work(at, hub, call),
             Event::RunEnds { at, hub, instance, number, crash } => self.run_ends(at, hub, instance, number, crash),
             Event::InstanceActs { at, hub, instance, event } => self.instance_acts(at, hub, instance, event),
+            Event::Load { at, hub, sample } => self.turn(at, hub, Input::Load(sample)),
             Event::Verdict { observer, subject, generation, verdict } => {
                 self.verdict(observer, subject, generation, verdict)
             }

@@ -20,14 +20,15 @@ impl Engine {
         let Some(Request::Start(request)) = self.requests.get_mut(&id) else {
             return;
         };
-        let specs: Vec<Arc<ChildSpec>> = request
-            .items
-            .iter_mut()
-            .map(|item| {
-                item.state = State::Altering;
-                item.spec.clone()
-            })
-            .collect();
+        let mut items: Vec<(u32, Arc<ChildSpec>)> = Vec::with_capacity(request.items.len());
+        for (number, item) in (0..).zip(&mut request.items) {
+            item.state = State::Altering;
+            items.push((number, item.spec.clone()));
+        }
+        if self.strategies.distribution.is_assigned() {
+            self.assign_items(id, &mut items);
+        }
+        let specs: Vec<Arc<ChildSpec>> = items.into_iter().map(|(_, spec)| spec).collect();
         let borrowed: Vec<&ChildSpec> = specs.iter().map(AsRef::as_ref).collect();
         let owners = self.owners_of(&borrowed);
         for (at, spec) in specs.into_iter().enumerate() {
@@ -47,6 +48,7 @@ impl Engine {
         let Some(item) = request.items.get_mut(item as usize) else {
             return;
         };
+        let is_assigned = self.strategies.distribution.is_assigned();
         let child = item.spec.id.clone();
         let altered = match split(answer) {
             Ok(None) => Ok(None),
@@ -63,6 +65,13 @@ impl Engine {
                         || spec.to_json()["args"] == item.spec.to_json()["args"];
                     if is_same {
                         spec.args = item.spec.args.clone();
+                    }
+                    if is_assigned {
+                        spec.mapping.clone_from(&item.spec.mapping);
+                        if (&spec.kind, &spec.require) != (&item.spec.kind, &item.spec.require) {
+                            // Others may run it now.
+                            item.assigned_in = 0;
+                        }
                     }
                     item.spec = Arc::new(spec);
                 }

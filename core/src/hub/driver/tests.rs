@@ -169,7 +169,7 @@ fn effects_come_then_they_are_carried_out_before_the_reply_is_read() {
             let frame = Bytes::from_static(b"hello");
             effects.extend([
                 Effect::Publish(child("c"), Some(Arc::new(row))),
-                Effect::Status(HubStatus { members: vec![peer()], is_locked: true, is_partitioned: false }),
+                Effect::Status(HubStatus { members: vec![peer()], is_locked: true, ..HubStatus::default() }),
                 Effect::Send { to: peer(), lane: Lane::Ctl, frame },
                 Effect::Host(start_call(1)),
                 Effect::Reply(id, Ok(Outcome::Done)),

@@ -1,5 +1,6 @@
 //! What is tried: each scenario in every mix, on hubs of its own.
 
+mod balanced;
 mod exits;
 mod hooks;
 mod journey;
@@ -30,6 +31,7 @@ pub(crate) const EVERY_MIX: &[Scenario] = &[
     Scenario { name: "stuck_host", run: stuck::stuck_host },
     Scenario { name: "slow_callbacks", run: stuck::slow_callbacks },
     Scenario { name: "roles", run: roles::roles },
+    Scenario { name: "balanced", run: balanced::balanced },
     Scenario { name: "killed_agent", run: losses::killed_agent },
     Scenario { name: "exited_process", run: losses::exited_process },
     Scenario { name: "exits", run: exits::exits },

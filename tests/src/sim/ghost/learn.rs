@@ -133,6 +133,7 @@ impl Ghost {
         };
         let row = row.map(|row| GhostRow {
             spec: spec_number(&row.spec.args.data).unwrap_or(u32::MAX),
+            mapping: row.spec.mapping.clone(),
             instances: row
                 .instances
                 .iter()

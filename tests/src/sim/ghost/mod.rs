@@ -113,6 +113,7 @@ impl Run {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct GhostRow {
     pub(crate) spec: u32,
+    pub(crate) mapping: Vec<NodeName>,
     pub(crate) instances: Vec<(NodeName, Mode, Epoch)>,
     pub(crate) state_lost: Option<StateLost>,
 }

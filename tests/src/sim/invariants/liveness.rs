@@ -120,7 +120,7 @@ fn is_same(a: Option<&GhostRow>, b: Option<&GhostRow>) -> bool {
                 instances
             };
             let epoch = |row: &GhostRow| row.state_lost.as_ref().map(|lost| lost.epoch);
-            a.spec == b.spec && sorted(a) == sorted(b) && epoch(a) == epoch(b)
+            a.spec == b.spec && a.mapping == b.mapping && sorted(a) == sorted(b) && epoch(a) == epoch(b)
         }
         (None, Some(_)) | (Some(_), None) => false,
     }
@@ -254,11 +254,16 @@ fn placement(ghost: &Ghost, core: &[ProcessId], index: usize, child: &GhostChild
     let hub = &ghost.hubs[usize::from(child.hub)];
     let factor = ghost.factor(child.hub, nodes.len());
     let hashed = |factor| place(&nodes, &spec, factor).into_iter();
-    let Distribution::Guided { fallback } = hub.distribution else {
-        return hashed(factor).cloned().collect();
+    let (mapping, fallback) = match hub.distribution {
+        Distribution::ConsistentHashing | Distribution::Custom(_) => return hashed(factor).cloned().collect(),
+        Distribution::Guided { fallback } => (mapping(hub, ghost.machines, index), fallback),
+        // What was chosen is in the spec, and the same for all.
+        Distribution::LoadBalanced { .. } => {
+            let row = core.first().and_then(|id| child.rows.get(id));
+            (row.map(|row| row.mapping.clone()).unwrap_or_default(), Fallback::ConsistentHashing)
+        }
     };
     let able: Vec<&NodeRef> = hashed(nodes.len()).collect();
-    let mapping = mapping(hub, ghost.machines, index);
     let mapped = mapping.iter().filter_map(|name| able.iter().copied().find(|node| node.name == *name));
     let mut placement: Vec<&NodeRef> = mapped.take(factor).collect();
     if fallback == Fallback::ConsistentHashing {
