@@ -1,16 +1,15 @@
 //! Versioned messages, codec and limits.
 
 mod describe;
+mod entry;
 mod frame;
 mod message;
 mod quorum;
 
 pub use describe::describe;
+pub(crate) use entry::{InstanceRow, LogEntry, LogSeen, RequestKey, Stage, Version, Wanted};
 pub(crate) use frame::{Header, Inbox, Outbox, encode, open};
-pub(crate) use message::{
-    HeldMessage, InstanceRow, LogEntry, LogSeen, MemberInfo, Message, RequestKey, Silent, Stage, StartAnswer, Status,
-    StopAnswer, Version, Wanted,
-};
+pub(crate) use message::{HeldMessage, MemberInfo, Message, Silent, StartAnswer, Status, StopAnswer};
 pub(crate) use quorum::{
     Ballot, Beat, ConfigId, Configuration, Origin, QuorumMessage, Remains, Seat, Slot as QuorumSlot,
 };
