@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use process_hub::config::{
-    HubConfig, Migration, Profile, Redundancy, RedundancySignal, ReplicationFactor, ReplicationModel, Security,
+    HubConfig, Migration, PartitionTolerance, Profile, Redundancy, RedundancySignal, ReplicationFactor,
+    ReplicationModel, Security,
 };
-use process_hub::engine::{MessageCommand, Recipient};
+use process_hub::engine::{IfExists, MessageCommand, Recipient, StartOptions};
 use process_hub::error::ErrorKind;
 use process_hub::hub::{Hub, Node};
 use process_hub::spec::{ChildSpec, Mode};
@@ -367,4 +368,127 @@ fn profile_then_a_silent_member_is_noticed_sooner_or_later() {
         cluster.see_each_other();
     }
     assert!(fast.hubs[0].stop_child(&child_id("nobody"), PATIENCE).wait().is_err());
+}
+
+fn tolerating(tolerance: PartitionTolerance) -> Cluster {
+    Cluster::with(move |config| config.with_partition_tolerance(tolerance.clone()))
+}
+
+#[test]
+fn quorum_size_then_so_many_members_are_needed() {
+    for (quorum_size, is_enough) in [(2, true), (3, false)] {
+        let confirmed =
+            PartitionTolerance::StaticQuorum { quorum_size, startup_confirm: true, lease: Duration::from_millis(600) };
+        let mut cluster = tolerating(confirmed);
+        cluster.join("a");
+        cluster.join("b");
+        cluster.see_each_other();
+        eventually("it is decided", || cluster.hubs.iter().all(|hub| hub.is_partitioned() != is_enough));
+        let answer = cluster.hubs[0].start_child(spec("cart"), options()).wait();
+        assert_eq!(
+            answer.map(|_| ()).map_err(|error| error.kind),
+            is_enough.then_some(()).ok_or(ErrorKind::Partitioned)
+        );
+    }
+}
+
+#[test]
+fn initial_cluster_size_then_so_many_begin_together() {
+    for (size, begins) in [(1, true), (2, false)] {
+        let mut cluster = tolerating(PartitionTolerance::majority_quorum(size));
+        cluster.join("a");
+        let soon = StartOptions { timeout: if begins { PATIENCE } else { Duration::from_millis(400) }, ..options() };
+        let answer = cluster.hubs[0].start_child(spec("cart"), soon).wait();
+        assert_eq!(answer.map(|_| ()).map_err(|error| error.kind), begins.then_some(()).ok_or(ErrorKind::Timeout));
+        if !begins {
+            cluster.join("b");
+            cluster.see_each_other();
+            cluster.hubs[1].start_child(spec("late"), options()).wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn track_max_size_then_a_cluster_that_was_larger_needs_more_or_not() {
+    for (track_max_size, is_partitioned) in [(true, true), (false, false)] {
+        let majority = PartitionTolerance::MajorityQuorum {
+            initial_cluster_size: 3,
+            track_max_size,
+            lease: Duration::from_millis(600),
+        };
+        let mut cluster = tolerating(majority);
+        for name in ["a", "b", "c"] {
+            cluster.join(name);
+        }
+        cluster.hubs[0].start_child(spec("cart"), options()).wait().unwrap();
+        cluster.join_all(&["d", "e"]);
+        for name in ["e", "d", "c"] {
+            cluster.take(name).stop(PATIENCE).unwrap();
+        }
+        cluster.see_each_other();
+        let is_refused = || {
+            let answer =
+                cluster.hubs[0].start_child(spec("late"), StartOptions { if_exists: IfExists::Return, ..options() });
+            answer.wait().map_err(|error| assert_eq!(error.kind, ErrorKind::Partitioned)).is_err()
+        };
+        eventually("it is decided", || is_refused() == is_partitioned);
+        assert_eq!(cluster.hubs[0].is_partitioned(), is_partitioned);
+    }
+}
+
+#[test]
+fn lease_ms_then_a_node_that_is_cut_off_stops_its_children_so_soon() {
+    let stopped_after = |lease: Duration| {
+        let losses = Arc::new(Losses::default());
+        let mut cluster = tolerating(PartitionTolerance::majority_quorum(3).with_lease(lease)).losing(&losses);
+        for name in ["a", "b", "c"] {
+            cluster.join(name);
+        }
+        cluster.see_each_other();
+        cluster.start_counters(30);
+        let begin = Instant::now();
+        losses.split(["c"]);
+        eventually("nothing runs there any more", || {
+            cluster.hub("c").is_partitioned()
+                && cluster.census.live().values().flatten().all(|node| node.as_str() != "c")
+        });
+        let took = begin.elapsed();
+        losses.heal();
+        eventually("it is back", || cluster.hubs.iter().all(|hub| !hub.is_partitioned()));
+        cluster.settle();
+        took
+    };
+    let (short, long) = (stopped_after(Duration::from_millis(400)), stopped_after(Duration::from_millis(3000)));
+    assert!(short < Duration::from_millis(2000) && long > Duration::from_millis(2000), "{short:?}, {long:?}");
+}
+
+#[test]
+fn threshold_time_ms_then_a_lost_member_counts_so_long() {
+    for (threshold_time, is_partitioned) in [(Duration::from_secs(3600), true), (Duration::from_millis(1000), false)] {
+        let losses = Arc::new(Losses::default());
+        let dynamic =
+            PartitionTolerance::DynamicQuorum { quorum_size: 70, threshold_time, lease: Duration::from_millis(600) };
+        let mut cluster = tolerating(dynamic).losing(&losses);
+        for name in ["a", "b", "c", "d", "e"] {
+            cluster.join(name);
+        }
+        cluster.see_each_other();
+        cluster.hubs[0].start_child(spec("cart"), options()).wait().unwrap();
+        cluster.settle();
+        // One of five is 20 %; a second one at once would be 40 %.
+        cluster.cut_off("e", &losses);
+        cluster.see_each_other();
+        // The time itself is what is tried.
+        std::thread::sleep(Duration::from_millis(2500));
+        assert!(cluster.hubs.iter().all(|hub| !hub.is_partitioned()));
+        cluster.cut_off("d", &losses);
+        cluster.see_each_other();
+        let is_decided = || {
+            let answer =
+                cluster.hubs[0].start_child(spec("late"), StartOptions { if_exists: IfExists::Return, ..options() });
+            answer.wait().is_err() == is_partitioned
+        };
+        eventually("it is decided", is_decided);
+        assert_eq!(cluster.hubs[0].is_partitioned(), is_partitioned);
+    }
 }

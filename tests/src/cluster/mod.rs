@@ -323,7 +323,7 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             return;
         }
-        if let Some(hub) = self.hubs.first() {
+        if let Some(hub) = self.hubs.iter().find(|hub| !hub.is_partitioned()) {
             let ids: Vec<ChildId> = hub.process_registry().into_keys().collect();
             if !ids.is_empty() {
                 let result = hub.stop_children(ids, PATIENCE).wait().unwrap();
