@@ -55,9 +55,11 @@ def test_load_balanced_then_each_node_is_given_its_share(cluster):
     eventually(lambda: list(places(b).values()).count("c") == 8, "a fifth goes to c")
     settled(b, 40, ["a", "b", "c"])
     assert [a.call(f"c{n}", "get") for n in range(40)] == list(range(40))
+    late = a.start_children(
+        [ph.ChildSpec("late", "counter")], child_mapping={"late": ["a"]}
+    )
     with pytest.raises(ph.InvalidArgumentError):
-        late = [ph.ChildSpec("late", "counter")]
-        a.start_children(late, child_mapping={"late": ["a"]}).result(5)
+        late.result(5)
 
 
 def test_node_joins_then_children_move_with_their_state(cluster):
