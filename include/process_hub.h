@@ -373,6 +373,16 @@ typedef ph_status (*ph_intercept_callback)(void *user_data,
                                            ph_reply *reply);
 
 /**
+ * Decides for a strategy family. `question` is a JSON object of the shape that docs/strategies.md shows.
+ *
+ * Answers like the callbacks of a child, by `ph_reply_json`: at once, or from any thread after it returned `PH_LATER`. An
+ * answer that is late, missing or makes no sense counts for nothing: the built-in decides and the hook
+ * `strategy_fallback` tells why. Of the replies that were kept and not answered, the last 1024 of a strategy stay valid.
+ * Runs on a dispatcher thread, several at a time, or in `ph_hub_poll`; the text is lent for the call.
+ */
+typedef ph_status (*ph_strategy_callback)(void *user_data, const char *question, ph_reply *reply);
+
+/**
  * Told, once, that the answer of a future is there: `ph_future_wait` gives it at once.
  *
  * Runs on a dispatcher thread, or in `ph_hub_poll`. `future` is lent for the call, unless the program freed it.
@@ -663,6 +673,23 @@ ph_status ph_hub_off(ph_hub *hub,
                      const char *id,
                      bool *found,
                      ph_error **err);
+
+/**
+ * Registers a function that decides for a strategy family ("redundancy", "migration", "partition_tolerance" or
+ * "distribution"), under the name that a configuration of the type "custom" gives. Before the start only; the same family
+ * and name replace. docs/strategies.md shows the questions and their answers.
+ *
+ * `user_data` is the library's from now on, also on failure: `drop`, unless NULL, is called with it once, after the
+ * last call of the function, and before `ph_hub_free` returns unless a call never does. `*err`, unless NULL, is the
+ * program's on failure. Any thread.
+ */
+ph_status ph_hub_register_strategy(ph_hub *hub,
+                                   const char *family,
+                                   const char *name,
+                                   ph_strategy_callback callback,
+                                   void *user_data,
+                                   ph_drop drop,
+                                   ph_error **err);
 
 /**
  * Starts one child; success means that it can be called from here, now.

@@ -13,6 +13,7 @@ use process_hub::spec::Mode;
 
 use crate::boundary::{HandlePointer as _, UserData, c_text, handle, lend, make_handle, refuse};
 use crate::errors::kind_of;
+use crate::reply::KeptReplies;
 use crate::table::{self, Handled};
 use crate::types::{ph_child_callbacks, ph_handover_target, ph_mode, ph_reply, ph_status, ph_stop_reason};
 use crate::{current, value};
@@ -98,7 +99,7 @@ impl Kind for CKind {
             code: Arc::clone(&self.code),
             hub: self.hub,
             context: Mutex::new(0),
-            later: Mutex::default(),
+            later: KeptReplies::default(),
         };
         Box::new(CChild(Arc::new(instance)))
     }
@@ -120,14 +121,12 @@ struct Instance {
     /// The handle of its context; 0 before `start`.
     context: Mutex<u64>,
     /// The replies that callbacks kept.
-    later: Mutex<Vec<u64>>,
+    later: KeptReplies,
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        for reply in self.later.get_mut().drain(..) {
-            let _ = table::remove::<ReplyObject>(reply, "drop");
-        }
+        drop(std::mem::take(&mut self.later));
         let context = *self.context.get_mut();
         if context == 0 {
             return;
@@ -271,10 +270,7 @@ impl Child for CChild {
             return Some(HostAnswer::Failed(HostFailure::new(error.message)));
         }
         let later = |reply: u64| {
-            let mut kept = instance.later.lock();
-            // What was answered since is freed.
-            kept.retain(|reply| table::get::<ReplyObject>(*reply, "later").is_ok());
-            kept.push(reply);
+            instance.later.keep(reply);
             Some(ctx.answer_later(call))
         };
         let _inside = current::enter(instance.hub, Some(ctx.clone()));

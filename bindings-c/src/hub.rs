@@ -19,6 +19,7 @@ use crate::boundary::{
 };
 use crate::child::{CKind, KindCode};
 use crate::hooks::Hook;
+use crate::strategy::Strategy;
 use crate::table::Handled;
 use crate::types::{ph_child_callbacks, ph_error, ph_hub, ph_node, ph_status, ph_value};
 use crate::{current, value};
@@ -28,6 +29,7 @@ use crate::{current, value};
 struct Setup {
     kinds: Vec<(String, Arc<KindCode>)>,
     hooks: Vec<Hook>,
+    strategies: Vec<Strategy>,
     event: Option<Arc<OwnedFd>>,
     is_polled: bool,
     /// A thread is in `ph_hub_start`.
@@ -91,6 +93,23 @@ impl HubObject {
         Ok(())
     }
 
+    /// Adds a strategy, for the start. The same name of the same family replaces.
+    pub(crate) fn add_strategy(&self, strategy: Strategy, operation: &str) -> Result<(), Error> {
+        let mut setup = self.setup.lock();
+        if setup.running.is_some() || setup.is_starting {
+            let message =
+                format!("the hub {} was started already: strategies are registered before", self.config.hub_id);
+            return Err(refuse(operation, message));
+        }
+        let before = std::mem::take(&mut setup.strategies);
+        let (replaced, mut kept): (Vec<_>, Vec<_>) = before.into_iter().partition(|other| other.is_same(&strategy));
+        kept.push(strategy);
+        setup.strategies = kept;
+        drop(setup);
+        drop(replaced);
+        Ok(())
+    }
+
     /// Removes a hook; says whether there was one.
     pub(crate) fn remove_hook(&self, name: process_hub::observe::HookName, id: &str) -> bool {
         let mut setup = self.setup.lock();
@@ -120,6 +139,9 @@ impl HubObject {
         }
         for hook in &setup.hooks {
             builder = hook.add_to_builder(builder);
+        }
+        for strategy in &setup.strategies {
+            builder = strategy.add_to_builder(builder);
         }
         let event = setup.event.clone();
         drop(setup);

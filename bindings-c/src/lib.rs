@@ -31,6 +31,8 @@ mod hub;
 
 mod hooks;
 
+mod strategy;
+
 mod operations;
 
 mod reads;

@@ -1,12 +1,45 @@
 //! The answers of callbacks.
 
+use std::collections::VecDeque;
 use std::ffi::c_char;
 
+use parking_lot::Mutex;
 use process_hub::host::call::{HostAnswer, HostFailure};
 
 use crate::boundary::{HandlePointer as _, TextPointer as _, enter, refuse};
+use crate::child::ReplyObject;
 use crate::errors::kind_of;
+use crate::table;
 use crate::types::{ph_reply, ph_status, ph_value};
+
+/// Most replies that callbacks of one sort keep unanswered: a child has one, a strategy those of its open questions.
+const MAX_KEPT: usize = 1024;
+
+/// The replies that callbacks kept, which are freed with whatever they belong to.
+#[derive(Default)]
+pub(crate) struct KeptReplies(Mutex<VecDeque<u64>>);
+
+impl KeptReplies {
+    /// Keeps a reply; forgets those that were answered, and the oldest beyond the bound: its time is over.
+    pub(crate) fn keep(&self, reply: u64) {
+        let mut kept = self.0.lock();
+        kept.retain(|reply| table::get::<ReplyObject>(*reply, "later").is_ok());
+        kept.push_back(reply);
+        let oldest = if kept.len() > MAX_KEPT { kept.pop_front() } else { None };
+        drop(kept);
+        if let Some(oldest) = oldest {
+            let _ = table::remove::<ReplyObject>(oldest, "later");
+        }
+    }
+}
+
+impl Drop for KeptReplies {
+    fn drop(&mut self) {
+        for reply in self.0.get_mut().drain(..) {
+            let _ = table::remove::<ReplyObject>(reply, "drop");
+        }
+    }
+}
 
 fn answer(reply: *mut ph_reply, operation: &'static str, answer: HostAnswer) -> Result<(), process_hub::error::Error> {
     reply.release(operation)?.answer(answer);

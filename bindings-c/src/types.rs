@@ -220,6 +220,15 @@ pub type ph_intercept_callback = Option<
     ) -> ph_status,
 >;
 
+/// Decides for a strategy family. `question` is a JSON object of the shape that docs/strategies.md shows.
+///
+/// Answers like the callbacks of a child, by `ph_reply_json`: at once, or from any thread after it returned `PH_LATER`. An
+/// answer that is late, missing or makes no sense counts for nothing: the built-in decides and the hook
+/// `strategy_fallback` tells why. Of the replies that were kept and not answered, the last 1024 of a strategy stay valid.
+/// Runs on a dispatcher thread, several at a time, or in `ph_hub_poll`; the text is lent for the call.
+pub type ph_strategy_callback =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, question: *const c_char, reply: *mut ph_reply) -> ph_status>;
+
 /// Told, once, that the answer of a future is there: `ph_future_wait` gives it at once.
 ///
 /// Runs on a dispatcher thread, or in `ph_hub_poll`. `future` is lent for the call, unless the program freed it.

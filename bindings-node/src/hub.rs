@@ -15,6 +15,7 @@ use process_hub::host::call::KindInfo;
 use process_hub::host::queue::HostQueue;
 use process_hub::hub::Hub;
 use process_hub::observe::HookName;
+use process_hub::strategy::Family;
 
 use crate::cell::Cell;
 use crate::environment::{Environment, Opened};
@@ -53,6 +54,13 @@ fn kind_infos(kinds: &str) -> Result<Vec<KindInfo>, Error> {
     serde_json::from_str(kinds).map_err(|error| invalid_argument("register", format!("a kind: {error}")))
 }
 
+/// Families and names of strategies.
+fn strategy_infos(strategies: &str) -> Result<Vec<(Family, String)>, Error> {
+    let rows: Vec<(String, String)> =
+        serde_json::from_str(strategies).map_err(|error| invalid_argument("start", format!("a strategy: {error}")))?;
+    rows.into_iter().map(|(family, name)| Ok((Family::parse(&family)?, name))).collect()
+}
+
 fn hook_bits(names: &[String]) -> Result<u64, Error> {
     names.iter().try_fold(0, |bits, name| match HookName::from_name(name) {
         Some(hook) => Ok(bits | hook.bit()),
@@ -75,11 +83,13 @@ impl NativeHub {
         environment: &Environment,
         config: String,
         kinds: String,
+        strategies: String,
         hooks: Vec<String>,
         node: Option<&NativeNode>,
     ) -> napi::Result<u32> {
         let config = HubConfig::from_text(&config).map_err(|error| raise(&error))?;
         let kinds = kind_infos(&kinds).map_err(|error| raise(&error))?;
+        let strategies = strategy_infos(&strategies).map_err(|error| raise(&error))?;
         let hooks = hook_bits(&hooks).map_err(|error| raise(&error))?;
         let node = node.map(|node| node.node("start")).transpose()?.map(|(_, node)| node.clone());
         let (cell, shared) = (Arc::clone(&self.inner), Arc::clone(&environment.shared));
@@ -91,6 +101,9 @@ impl NativeHub {
             }
             for kind in kinds {
                 builder = builder.kind_info(kind);
+            }
+            for (family, name) in strategies {
+                builder = builder.strategy_info(family, &name);
             }
             let (hub, queue) = builder.start_with_queue()?;
             let bell = Arc::new(Bell::default());

@@ -15,6 +15,7 @@ const NOTHING: u8 = 0;
 const COMPLETED: u8 = HostRequest::LAST_NUMBER + 1;
 const HOOK: u8 = HostRequest::LAST_NUMBER + 2;
 const CLOSED: u8 = HostRequest::LAST_NUMBER + 3;
+const DECIDE: u8 = HostRequest::LAST_NUMBER + 4;
 
 fn item(operation: u8, number: u64, instance: u64, first: Cell, second: Cell) -> [Cell; WIDTH] {
     [Cell::Number(operation.into()), Cell::number(number), Cell::number(instance), first, second]
@@ -24,6 +25,11 @@ fn item(operation: u8, number: u64, instance: u64, first: Cell, second: Cell) ->
 pub(crate) fn cells(of: HostItem) -> [Cell; WIDTH] {
     match of {
         HostItem::Call(call) => call_cells(call),
+        HostItem::Decide(decision) => {
+            let question = &decision.question;
+            let strategy = Cell::json(&json!([question.family.name(), question.strategy]));
+            item(DECIDE, decision.number.0, 0, strategy, Cell::text(question.question.to_string()))
+        }
         HostItem::Completed(request, Ok(outcome)) => item(COMPLETED, request.0, 0, Cell::Null, outcome_cell(outcome)),
         HostItem::Completed(request, Err(error)) => {
             item(COMPLETED, request.0, 0, Cell::text(error.to_json().to_string()), Cell::Null)

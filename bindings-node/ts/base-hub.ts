@@ -8,6 +8,7 @@ import type { HookName } from './events.js';
 import { Host } from './host.js';
 import type { Hub } from './hub.js';
 import type { Kinds } from './kinds.js';
+import type { StrategyTable } from './strategies.js';
 import { toCamel, toSnake } from './names.js';
 import { native } from './native.js';
 import type { NativeHub } from './native.js';
@@ -33,9 +34,11 @@ export abstract class BaseHub extends HookEmitter {
     readonly hubId: string,
     /** @internal */
     protected readonly kinds: Kinds,
+    /** @internal */
+    protected readonly strategies: StrategyTable,
   ) {
     super();
-    this.host = new Host(this as unknown as Hub, this.native, kinds, {
+    this.host = new Host(this as unknown as Hub, this.native, kinds, strategies, {
       completed: (request, error, value) => this.answers.settle(request, error, value),
       hook: (name, payload) => {
         const hook = toCamel(name) as HookName;

@@ -10,6 +10,7 @@ import { rename, toSnake } from './names.js';
 import type { Node } from './node.js';
 import { specDocument } from './spec.js';
 import type { ChildSpec } from './spec.js';
+import type { Strategies } from './strategies.js';
 import { encodeJson } from './values.js';
 
 /** One tagged object of the document, with its names as they are there. */
@@ -69,6 +70,16 @@ export function hotSwap(
   } = {},
 ): Strategy {
   return strategy('hot_swap', options);
+}
+
+/** A family of which a function of the program decides: the option `strategies` of the hub. */
+export function custom(options: {
+  /** Under which the function is registered. */
+  name: string;
+  /** The built-in whose options hold, and which decides where the function gives no good answer. */
+  base?: Strategy;
+}): Strategy {
+  return strategy('custom', options);
 }
 
 /** The registry travels as deltas to every member, and digests at an interval. */
@@ -222,6 +233,8 @@ export interface HubOptions extends NodeOptions {
   /** Of no effect here: callbacks run on the event loop. */
   readonly hostThreads?: number;
   readonly profile?: Profile;
+  /** The functions that decide where a strategy is `custom`: `{ migration: { mine: order } }`. */
+  readonly strategies?: Strategies;
   /** Handlers by the name of their hook, which see the first events too. */
   readonly hooks?: HookHandlers;
 }
@@ -249,12 +262,12 @@ export function nodeDocument(options: NodeOptions): Document {
   return documentOf(options, () => true);
 }
 
-/** The document of these options, without what is no part of it: kinds, node object, hooks. */
+/** The document of these options, without what is no part of it: kinds, node object, strategies, hooks. */
 export function hubDocument(options: HubOptions): Document {
   if (typeof options !== 'object' || options === null) {
     throw new InvalidArgumentError('the options must be an object', { operation: 'start' });
   }
-  const { kinds, node, hooks, childSpecs, ...rest } = options;
+  const { kinds, node, strategies, hooks, childSpecs, ...rest } = options;
   const document = documentOf(rest, (name) => !NODE_OPTIONS.has(name));
   const own = documentOf(rest, (name) => NODE_OPTIONS.has(name));
   if (childSpecs !== undefined) {
@@ -284,6 +297,13 @@ export function documentText(document: unknown, operation: string): string {
 /** Whether this document has `handover` on. */
 export function hasHandover(document: Document): boolean {
   // What is no document is for the core to refuse.
-  const migration = (document as Document | null)?.['migration'];
-  return typeof migration === 'object' && migration !== null && (migration as Document)['handover'] === true;
+  return handsOver((document as Document | null)?.['migration']);
+}
+
+function handsOver(migration: unknown): boolean {
+  if (typeof migration !== 'object' || migration === null) {
+    return false;
+  }
+  const { handover, base } = migration as Document;
+  return handover === true || handsOver(base);
 }

@@ -19,7 +19,8 @@ import type { Kinds } from './kinds.js';
 import { log } from './logs.js';
 import type { Cell, Content, NativeHub } from './native.js';
 import { guarded } from './runtime.js';
-import { decode } from './values.js';
+import type { StrategyTable } from './strategies.js';
+import { decode, encode } from './values.js';
 
 /** Items of one turn, after which the loop gets to do other things every few turns. */
 const BATCH = 64;
@@ -72,6 +73,7 @@ const NOBODY: readonly string[] = [];
 export class Host {
   readonly #native: NativeHub;
   readonly #kinds: Kinds;
+  readonly #strategies: StrategyTable;
   readonly #events: HostEvents;
   readonly #instances = new Map<number, Instance>();
   /** Number and content of calls that ended and were not told yet. */
@@ -85,10 +87,12 @@ export class Host {
     readonly hub: Hub,
     native: NativeHub,
     kinds: Kinds,
+    strategies: StrategyTable,
     events: HostEvents,
   ) {
     this.#native = native;
     this.#kinds = kinds;
+    this.#strategies = strategies;
     this.#events = events;
   }
 
@@ -230,6 +234,8 @@ export class Host {
         return this.#complete(number, null);
       case items.ALTER_SPEC:
         return this.#alter(number, first as string, second as string);
+      case items.DECIDE:
+        return this.#decide(number, first as string, second as string);
       case items.HOOK:
         return this.#events.hook(first as string, second as string);
       case items.NOTHING:
@@ -333,6 +339,19 @@ export class Host {
       this.#complete(number, null);
     };
     void current.run(store, body);
+  }
+
+  /** Has a strategy decide, now or by its promise. */
+  #decide(number: number, strategy: string, question: string): void {
+    const decide = async (): Promise<unknown> => {
+      const [family, name] = JSON.parse(strategy) as [string, string];
+      return this.#strategies.decide(family, name, JSON.parse(question));
+    };
+    void current.run({ host: this, chain: NOBODY }, () =>
+      decide()
+        .then((answer) => this.#complete(number, encode(answer, 'decide')))
+        .catch((error: unknown) => this.#fail(number, error)),
+    );
   }
 
   #alter(number: number, spec: string, nodes: string): void {

@@ -26,6 +26,8 @@ import type {
 import { Hold, runtime } from './runtime.js';
 import { specDocument } from './spec.js';
 import type { ChildSpec } from './spec.js';
+import { StrategyTable } from './strategies.js';
+import type { Strategies } from './strategies.js';
 import { encode, encodeJson } from './values.js';
 import { checkOptions, checkSignal, toMs, waitFor } from './waiting.js';
 import type { AbortSignalLike, TimeoutOptions, WaitOptions } from './waiting.js';
@@ -69,6 +71,7 @@ export interface SendOptions extends CallOptions {
 interface Parts {
   readonly kinds?: HubOptions['kinds'];
   readonly node?: Node | undefined;
+  readonly strategies?: Strategies | undefined;
   readonly hooks?: HookHandlers | undefined;
 }
 
@@ -83,7 +86,7 @@ export class Hub extends BaseHub {
   #stopping: Promise<DrainReport> | undefined;
 
   private constructor(document: Record<string, unknown>, parts: Parts) {
-    super(String(document?.['hub_id'] ?? ''), new Kinds(hasHandover(document)));
+    super(String(document?.['hub_id'] ?? ''), new Kinds(hasHandover(document)), new StrategyTable(parts.strategies));
     for (const [name, code] of Object.entries(parts.kinds ?? {})) {
       this.kinds.register(name, code);
     }
@@ -101,9 +104,9 @@ export class Hub extends BaseHub {
   /** Starts a hub of the configuration document that all languages share. */
   static async fromConfig(
     config: Readonly<Record<string, unknown>>,
-    given?: Pick<HubOptions, 'kinds' | 'node' | 'hooks'> & WaitOptions,
+    given?: Pick<HubOptions, 'kinds' | 'node' | 'strategies' | 'hooks'> & WaitOptions,
   ): Promise<Hub> {
-    const options = checkOptions(given, 'start', 'kinds', 'node', 'hooks', 'signal');
+    const options = checkOptions(given, 'start', 'kinds', 'node', 'strategies', 'hooks', 'signal');
     const isObject = typeof config === 'object' && config !== null && !Array.isArray(config);
     const document = isObject && options.node === undefined ? { node: {}, ...config } : config;
     return Hub.#open(document, options, options.signal);
@@ -121,9 +124,10 @@ export class Hub extends BaseHub {
     const hub = new Hub(document, parts);
     const node = parts.node === undefined ? null : Node.nativeOf(parts.node);
     const kinds = JSON.stringify(hub.kinds.infos());
+    const strategies = JSON.stringify(hub.strategies.infos());
     const hooks = hub.wantedHooks().map(toSnake);
     const { environment } = runtime();
-    const begin = (): number => calling(() => hub.native.start(environment, text, kinds, hooks, node));
+    const begin = (): number => calling(() => hub.native.start(environment, text, kinds, strategies, hooks, node));
     const started = runtime().work('start', undefined, begin, () => hub.#begin());
     try {
       return await waitFor('start', started, signal);

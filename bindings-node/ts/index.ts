@@ -15,6 +15,7 @@ export type {
 export {
   coldSwap,
   consistentHashing,
+  custom,
   divergence,
   dynamicQuorum,
   gossip,
@@ -54,5 +55,6 @@ export type {
   Where,
 } from './results.js';
 export type { ChildSpec } from './spec.js';
+export type { Decide, MigrationQuestion, Move, Strategies } from './strategies.js';
 export { Payload } from './values.js';
 export type { AbortSignalLike, Signal, TimeoutOptions, WaitOptions } from './waiting.js';

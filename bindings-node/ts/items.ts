@@ -22,3 +22,4 @@ export const LAST_CALL = ALTER_SPEC;
 export const COMPLETED = 14;
 export const HOOK = 15;
 export const CLOSED = 16;
+export const DECIDE = 17;

@@ -25,7 +25,14 @@ export interface NativeNode {
 }
 
 export interface NativeHub {
-  start(environment: Environment, config: string, kinds: string, hooks: string[], node: NativeNode | null): number;
+  start(
+    environment: Environment,
+    config: string,
+    kinds: string,
+    strategies: string,
+    hooks: string[],
+    node: NativeNode | null,
+  ): number;
   stop(environment: Environment, timeoutMs: number | null): number;
   startChildren(specs: string, args: Cell[], options: string): [number | null, string];
   stopChildren(ids: readonly string[], timeoutMs: number): number;

@@ -14,6 +14,7 @@ use process_hub::host::call::KindInfo;
 use process_hub::host::queue::{HostItem, HostQueue};
 use process_hub::hub::Hub;
 use process_hub::ids::{KindName, RequestId};
+use process_hub::strategy::Family;
 use pyo3::prelude::*;
 
 use crate::errors::raise;
@@ -68,13 +69,25 @@ fn kind_infos(rows: Vec<KindRow>) -> Result<Vec<KindInfo>, Error> {
         .collect()
 }
 
+/// Families and names of strategies.
+fn strategy_infos(rows: Vec<(String, String)>) -> Result<Vec<(Family, String)>, Error> {
+    rows.into_iter().map(|(family, name)| Ok((Family::parse(&family)?, name))).collect()
+}
+
 #[pymethods]
 impl NativeHub {
     /// Starts the hub.
     #[new]
-    fn new(py: Python<'_>, config: &str, kinds: Vec<KindRow>, node: Option<&Bound<'_, NativeNode>>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        config: &str,
+        kinds: Vec<KindRow>,
+        strategies: Vec<(String, String)>,
+        node: Option<&Bound<'_, NativeNode>>,
+    ) -> PyResult<Self> {
         let config = HubConfig::from_text(config).map_err(|error| raise(py, &error))?;
         let kinds = kind_infos(kinds).map_err(|error| raise(py, &error))?;
+        let strategies = strategy_infos(strategies).map_err(|error| raise(py, &error))?;
         let node = match node {
             Some(node) => Some(node.get().node(py, "start")?.clone()),
             None => None,
@@ -87,6 +100,9 @@ impl NativeHub {
             }
             for kind in kinds {
                 builder = builder.kind_info(kind);
+            }
+            for (family, name) in strategies {
+                builder = builder.strategy_info(family, &name);
             }
             builder.start_with_queue()
         })?

@@ -1,14 +1,14 @@
 //! Items of the host queue as tuples that begin with a number; `process_hub/_items.py` names the numbers.
 
 use process_hub::error::Error;
-use process_hub::host::call::{HandoverTarget, HostCall, HostRequest};
+use process_hub::host::call::{HandoverTarget, HostCall, HostDecision, HostRequest};
 use process_hub::hub::Answer;
 use process_hub::ids::{ChildId, NodeName, RequestId};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::context::NativeContext;
-use crate::decode::decode;
+use crate::decode::{decode, from_json};
 use crate::{errors, results, spec};
 
 // What is no call: the calls have the numbers of the core.
@@ -16,6 +16,7 @@ const NOTHING: u8 = 0;
 const COMPLETED: u8 = HostRequest::LAST_NUMBER + 1;
 const ADD_THREAD: u8 = HostRequest::LAST_NUMBER + 2;
 const CLOSED: u8 = HostRequest::LAST_NUMBER + 3;
+const DECIDE: u8 = HostRequest::LAST_NUMBER + 4;
 
 /// Ask again.
 pub(crate) fn nothing(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
@@ -44,6 +45,13 @@ pub(crate) fn completed<'py>(
         Err(error) => (Some(errors::exception(py, &error)?), None),
     };
     (COMPLETED, request.0, error, value).into_pyobject(py)
+}
+
+/// A decision: `(DECIDE, number, family, strategy, question)`.
+pub(crate) fn decision<'py>(py: Python<'py>, decision: &HostDecision) -> PyResult<Bound<'py, PyTuple>> {
+    let question = &decision.question;
+    let value = from_json(py, &question.question)?;
+    (DECIDE, decision.number.0, question.family.name(), question.strategy.as_str(), value).into_pyobject(py)
 }
 
 /// A call: its operation, its number, its instance, and what belongs to the operation.

@@ -24,6 +24,7 @@ from process_hub._child import (
 from process_hub._config import (
     ColdSwap,
     ConsistentHashing,
+    Custom,
     Divergence,
     DynamicQuorum,
     Gossip,
@@ -56,6 +57,12 @@ from process_hub._results import (
     StopResult,
 )
 from process_hub._spec import ChildSpec
+from process_hub._strategies import (
+    MigrationQuestion,
+    MigrationStrategy,
+    Move,
+    Strategies,
+)
 from process_hub.errors import (
     AlreadyStartedError,
     AuthenticationFailedError,
@@ -115,6 +122,7 @@ __all__ = [
     "ColdSwap",
     "ConsistentHashing",
     "Context",
+    "Custom",
     "Divergence",
     "DrainReport",
     "Duration",
@@ -145,8 +153,11 @@ __all__ = [
     "LoadBalanced",
     "LockedError",
     "MajorityQuorum",
+    "MigrationQuestion",
+    "MigrationStrategy",
     "MissingChildMappingError",
     "Mode",
+    "Move",
     "NoChildrenError",
     "Node",
     "NodeNameTakenError",
@@ -177,6 +188,7 @@ __all__ = [
     "StopReason",
     "StopResult",
     "Stopped",
+    "Strategies",
     "StrategyMismatchError",
     "UnknownKindError",
     "UnreachableError",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from process_hub._base import BaseHub, Spec
+from process_hub._base import BaseHub
 from process_hub._child import Child, Kind
 from process_hub._durations import Duration, to_ms
 from process_hub._loops import Loop
@@ -24,6 +24,8 @@ from process_hub._results import (
     one_stopped,
     stop_result,
 )
+from process_hub._spec import Spec
+from process_hub._strategies import Strategies
 from process_hub.errors import HubError, InvalidArgumentError
 
 T = TypeVar("T")
@@ -47,10 +49,11 @@ class AsyncHub(BaseHub):
         *,
         kinds: Mapping[str, type[Child] | Kind] | None = None,
         node: Node | None = None,
+        strategies: Strategies | None = None,
         hooks: Mapping[str, Any] | None = None,
     ) -> AsyncHub:
         """Make a hub of the configuration document that all languages share."""
-        hub: AsyncHub = cls._of_config(config, kinds, node, hooks)
+        hub: AsyncHub = cls._of_config(config, kinds, node, strategies, hooks)
         return hub
 
     def _make_loop(self) -> Loop:

@@ -22,7 +22,8 @@ from process_hub._loops import Loop
 from process_hub._native import NativeHub, NativeStartResult, Row, generation
 from process_hub._node import Node
 from process_hub._results import DrainReport, drain_report
-from process_hub._spec import ChildSpec
+from process_hub._spec import ChildSpec, Spec, make_spec, plain_mapping
+from process_hub._strategies import Strategies, strategy_table
 from process_hub.errors import (
     ClosedError,
     InvalidArgumentError,
@@ -30,8 +31,6 @@ from process_hub.errors import (
     WouldDeadlockError,
 )
 
-Spec = ChildSpec | Mapping[str, Any]
-"""A child to start: a `ChildSpec`, or its document as a mapping."""
 _JOIN_SECONDS = 1.0
 
 
@@ -65,6 +64,9 @@ class BaseHub:
         How many synchronous callbacks may run at a time.
     profile
         Failure detection: ``"fast"``, ``"lan"``, ``"wan"`` or an object of timers.
+    strategies
+        The functions that decide where a strategy is `Custom`, by family and name:
+        ``{"migration": {"mine": order}}``.
     hooks
         Handlers by the name of their hook: a callable or a list of them.
     """
@@ -95,6 +97,7 @@ class BaseHub:
         shutdown_timeout: Duration | None = None,
         host_threads: int | None = None,
         profile: str | Mapping[str, Any] | None = None,
+        strategies: Strategies | None = None,
         hooks: Mapping[str, Any] | None = None,
     ) -> None:
         own_node = _config.document(
@@ -132,7 +135,7 @@ class BaseHub:
             message = "`node` is given, so these options belong to it"
             given = ", ".join(sorted(own_node))
             raise InvalidArgumentError(f"{message}: {given}", operation="start")
-        self._prepare(config, kinds, node, hooks)
+        self._prepare(config, kinds, node, strategies, hooks)
 
     @classmethod
     def _of_config(
@@ -140,13 +143,14 @@ class BaseHub:
         config: Mapping[str, Any],
         kinds: Mapping[str, type[Child] | Kind] | None,
         node: Node | None,
+        strategies: Strategies | None,
         hooks: Mapping[str, Any] | None,
     ) -> Any:
         document = _config.mapping(config, "start")
         hub = cls.__new__(cls)
         if node is None:
             document.setdefault("node", {})
-        hub._prepare(document, kinds, node, hooks)
+        hub._prepare(document, kinds, node, strategies, hooks)
         return hub
 
     def _prepare(
@@ -154,6 +158,7 @@ class BaseHub:
         config: dict[str, Any],
         kinds: Mapping[str, type[Child] | Kind] | None,
         node: Node | None,
+        strategies: Strategies | None,
         hooks: Mapping[str, Any] | None,
     ) -> None:
         self._native: NativeHub | None = None
@@ -169,6 +174,7 @@ class BaseHub:
         self._hooks = Hooks(loop)
         self._host = Host(
             kinds=self._kinds,
+            strategies=strategy_table(strategies),
             loop=loop,
             hub=weakref.ref(self),
             name=str(config.get("hub_id", "")),
@@ -195,7 +201,12 @@ class BaseHub:
                 message = f"the hub was {self._state} before; make another one"
                 raise InvalidArgumentError(message, operation="start")
             node = None if self._node is None else self._node.native("start")
-            native = NativeHub(json.dumps(self._config), self._kinds.infos(), node)
+            native = NativeHub(
+                json.dumps(self._config),
+                self._kinds.infos(),
+                list(self._host.strategies),
+                node,
+            )
             self._native = native
             self._state = "started"
         process.opened(self)
@@ -452,7 +463,7 @@ class BaseHub:
                 "if_exists": if_exists,
                 "on_failure": on_failure,
                 "metadata": None if metadata is None else dict(metadata),
-                "child_mapping": _plain_mapping(child_mapping),
+                "child_mapping": plain_mapping(child_mapping),
             },
         )
 
@@ -463,35 +474,5 @@ class BaseHub:
         return native.stop_children(list(child_ids), to_ms(timeout, "timeout"))
 
 
-def _plain_mapping(mapping: object) -> object:
-    """Return a mapping with lists for its values; what is none stays, to be refused."""
-    if not isinstance(mapping, Mapping):
-        return mapping
-    is_plain = (str, bytes)
-    return {
-        child: list(nodes)
-        if isinstance(nodes, Sequence) and not isinstance(nodes, is_plain)
-        else nodes
-        for child, nodes in mapping.items()
-    }
-
-
 def _optional_ms(timeout: Duration | None) -> int | None:
     return None if timeout is None else to_ms(timeout, "timeout")
-
-
-def make_spec(spec: Spec | str, kind: str | None, options: dict[str, Any]) -> Spec:
-    """Return the spec that the arguments of `start_child` make."""
-    given = {name: value for name, value in options.items() if value is not None}
-    if isinstance(spec, str):
-        if kind is None:
-            message = f"start_child({spec!r}) needs the kind as its second argument"
-            raise InvalidArgumentError(message, operation="start_child")
-        return ChildSpec(spec, kind, **given)
-    if kind is not None or given:
-        message = "the kind and its options belong into the ChildSpec"
-        raise InvalidArgumentError(message, operation="start_child")
-    return spec
-
-
-Convert = Callable[[Any], Any]

@@ -32,7 +32,7 @@ class _Option:
             if option.name in self._durations:
                 document[f"{option.name}_ms"] = config_ms(value)
             else:
-                document[option.name] = value
+                document[option.name] = to_json(value)
         return document
 
 
@@ -106,6 +106,25 @@ class HotSwap(_Option):
     confirm_handover: bool | None = None
     handover_data_wait: Duration | None = None
     child_migration_timeout: Duration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Custom(_Option):
+    """A family of which a function of the program decides.
+
+    Attributes
+    ----------
+    name
+        Under which the function is registered: the option `strategies` of the hub.
+    base
+        The built-in whose options hold, and which decides where the function gives no
+        good answer; by default the family's default.
+    """
+
+    _type = "custom"
+
+    name: str
+    base: _Option | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,11 @@ no thread of the core ever enters the interpreter.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from process_hub import _items
@@ -23,6 +24,7 @@ from process_hub._child import (
 from process_hub._current import current
 from process_hub._kinds import Kinds, Registered
 from process_hub._loops import Loop
+from process_hub._strategies import Decide
 from process_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -71,16 +73,24 @@ class Host:
     """Runs the callbacks of one hub."""
 
     def __init__(
-        self, *, kinds: Kinds, loop: Loop, hub: Callable[[], Any], name: str
+        self,
+        *,
+        kinds: Kinds,
+        strategies: Mapping[tuple[str, str], Decide],
+        loop: Loop,
+        hub: Callable[[], Any],
+        name: str,
     ) -> None:
         self.native: NativeHub = cast("NativeHub", None)  # set by `begin`
         self.kinds = kinds
         self.loop = loop
         self.hub = hub
+        self.strategies = strategies
         self.interceptors: Callable[[str, list[str]], str] | None = None
         self.on_completed: Callable[[int, HubError | None, Any], None] = _ignore
         self._name = name
         self._instances: dict[int, Context] = {}
+        self._decisions: set[asyncio.Task[None]] = set()
         self._threads: list[threading.Thread] = []
         self._operations: dict[int, Callable[[int, Item], Item | None]] = {
             _items.START: self._start,
@@ -98,6 +108,7 @@ class Host:
             _items.ALTER_SPEC: self._alter_spec,
             _items.COMPLETED: self._completed,
             _items.ADD_THREAD: self._add_thread,
+            _items.DECIDE: self._decide,
             _items.NOTHING: self._nothing,
         }
 
@@ -394,6 +405,32 @@ class Host:
             self.native.complete_json(number, altered)
         except BaseException as error:
             self.native.fail(number, *describe(error))
+
+    def _decide(self, worker: int, item: Item) -> Item | None:
+        _, number, family, name, question = item
+        current.set((self, worker, ()))
+        try:
+            answer = self.strategies[family, name](question)
+        except BaseException as error:
+            return self.native.fail_and_next(worker, number, *describe(error))
+        if not inspect.isawaitable(answer):
+            return self.native.complete_and_next(worker, number, answer)
+        if not self.loop.post(self._await_decision, number, answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            self.native.fail(number, "the event loop is closed", None, None)
+        return None
+
+    def _await_decision(self, number: int, answer: Awaitable[Any]) -> None:
+        async def body() -> None:
+            try:
+                self.native.complete(number, await answer)
+            except BaseException as error:
+                self.native.fail(number, *describe(error))
+
+        task = asyncio.get_running_loop().create_task(body())
+        self._decisions.add(task)
+        task.add_done_callback(self._decisions.discard)
 
     def _completed(self, worker: int, item: Item) -> None:
         current.set((self, worker, ()))

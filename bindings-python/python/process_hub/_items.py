@@ -23,3 +23,4 @@ ALTER_SPEC: Final = 13
 COMPLETED: Final = 14
 ADD_THREAD: Final = 15
 CLOSED: Final = 16
+DECIDE: Final = 17

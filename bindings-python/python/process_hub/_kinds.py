@@ -159,4 +159,4 @@ def has_handover(migration: Any) -> bool:
     if not isinstance(migration, Mapping):
         return False
     options: Mapping[str, Any] = migration
-    return options.get("handover") is True
+    return options.get("handover") is True or has_handover(options.get("base"))

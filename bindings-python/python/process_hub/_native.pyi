@@ -90,6 +90,7 @@ class NativeHub:
         cls,
         config: str,
         kinds: Sequence[tuple[str, bool, bool]],
+        strategies: Sequence[tuple[str, str]],
         node: NativeNode | None,
     ) -> NativeHub: ...
     # pulling

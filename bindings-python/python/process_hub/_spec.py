@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from process_hub._durations import Duration, config_ms
+from process_hub.errors import InvalidArgumentError
 
 
 @dataclass(frozen=True)
@@ -71,3 +72,34 @@ class ChildSpec:
         if "shutdown_ms" in options:
             options["shutdown"] = options.pop("shutdown_ms") / 1000
         return ChildSpec(**options)
+
+
+Spec = ChildSpec | Mapping[str, Any]
+"""A child to start: a `ChildSpec`, or its document as a mapping."""
+
+
+def make_spec(spec: Spec | str, kind: str | None, options: dict[str, Any]) -> Spec:
+    """Return the spec that the arguments of `start_child` make."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(spec, str):
+        if kind is None:
+            message = f"start_child({spec!r}) needs the kind as its second argument"
+            raise InvalidArgumentError(message, operation="start_child")
+        return ChildSpec(spec, kind, **given)
+    if kind is not None or given:
+        message = "the kind and its options belong into the ChildSpec"
+        raise InvalidArgumentError(message, operation="start_child")
+    return spec
+
+
+def plain_mapping(mapping: object) -> object:
+    """Return a mapping with lists for its values; what is none stays, to be refused."""
+    if not isinstance(mapping, Mapping):
+        return mapping
+    is_plain = (str, bytes)
+    return {
+        child: list(nodes)
+        if isinstance(nodes, Sequence) and not isinstance(nodes, is_plain)
+        else nodes
+        for child, nodes in mapping.items()
+    }

@@ -87,6 +87,7 @@ impl Inner {
     fn begin<'py>(&self, py: Python<'py>, worker: Worker, item: HostItem) -> PyResult<Bound<'py, PyTuple>> {
         let deadline = match &item {
             HostItem::Call(call) => call.deadline,
+            HostItem::Decide(decision) => decision.deadline,
             HostItem::Completed(..) => Timestamp::NEVER,
             // Hooks are pulled by a thread of their own, and nobody asks for tasks.
             HostItem::Hook(_) | HostItem::Task(_) => return items::nothing(py),
@@ -103,18 +104,20 @@ impl Inner {
     }
 
     fn convert<'py>(&self, py: Python<'py>, item: HostItem) -> PyResult<Bound<'py, PyTuple>> {
-        match item {
-            HostItem::Call(call) => items::call(py, &call).or_else(|error| {
-                let failure = HostFailure::new(format!("the call has no Python form: {error}"));
-                self.queue.complete(call.number, HostAnswer::Failed(failure));
-                items::nothing(py)
-            }),
+        let (converted, number) = match item {
+            HostItem::Call(call) => (items::call(py, &call), call.number),
+            HostItem::Decide(decision) => (items::decision(py, &decision), decision.number),
             HostItem::Completed(request, answer) => {
                 let refused = self.refused.lock().remove(&request).unwrap_or_default();
-                items::completed(py, request, answer, refused)
+                return items::completed(py, request, answer, refused);
             }
-            HostItem::Hook(_) | HostItem::Task(_) | HostItem::Closed => items::nothing(py),
-        }
+            HostItem::Hook(_) | HostItem::Task(_) | HostItem::Closed => return items::nothing(py),
+        };
+        converted.or_else(|error| {
+            let failure = HostFailure::new(format!("the call has no Python form: {error}"));
+            self.queue.complete(number, HostAnswer::Failed(failure));
+            items::nothing(py)
+        })
     }
 }
 

@@ -398,15 +398,14 @@ impl Migration {
             Self::ColdSwap { handover, .. } | Self::HotSwap { handover, .. } => {
                 *handover = has_handover;
             }
+            Self::Hosted(hosted) => *hosted.base = hosted.base.clone().with_handover(has_handover),
         }
         self
     }
 
-    /// Whether the state goes along.
+    /// As `base` says, in the order that the host's strategy of this name says: see [`crate::hub::HubBuilder::decide`].
     #[must_use]
-    pub const fn has_handover(&self) -> bool {
-        match self {
-            Self::ColdSwap { handover, .. } | Self::HotSwap { handover, .. } => *handover,
-        }
+    pub fn hosted(name: &str, base: Self) -> Self {
+        Self::Hosted(super::Hosted::new(name, base))
     }
 }

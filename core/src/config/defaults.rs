@@ -329,14 +329,16 @@ pub(crate) const REPLICATION_FACTOR: Number = Number {
     max: 1_024,
     meaning: "How many instances a child has, fewer where fewer nodes can run it; `cluster_size`: one on each member.",
 };
+/// The type of a strategy that the host decides.
+pub(crate) const CUSTOM: &str = "custom";
 /// Says that the factor is the number of members.
 pub(crate) const CLUSTER_SIZE: &str = "cluster_size";
 pub(crate) const MIGRATION: Family = Family {
     key: "migration",
     default: "cold_swap",
-    available: &["cold_swap", "hot_swap"],
-    later: &["custom"],
-    meaning: "How children move: `cold_swap` stops, then starts; `hot_swap` starts, hands over, stops.",
+    available: &["cold_swap", "hot_swap", CUSTOM],
+    later: &[],
+    meaning: "How children move: `cold_swap` stops, then starts; `hot_swap` starts, hands over, stops; `custom` moves as its `base` does, in an order the program decides (docs/strategies.md).",
 };
 pub(crate) const SYNCHRONIZATION: Family = Family {
     key: "synchronization",
@@ -393,6 +395,22 @@ described!(
     "none",
     "`none`, `active`, `passive`, `all`",
     "`replication`: which roles `redundancy_signal` tells an instance, at its start and when they change (R9)."
+);
+described!(
+    MIGRATION_NAME,
+    "migration.name",
+    "text",
+    "required",
+    ID_RANGE,
+    "`custom`: the name under which the program registered what decides."
+);
+described!(
+    MIGRATION_BASE,
+    "migration.base",
+    "object",
+    "{\"type\": \"cold_swap\"}",
+    "a migration other than `custom`",
+    "`custom`: the built-in whose options hold, and which decides where the program gives no good answer."
 );
 described!(
     FALLBACK,
@@ -560,6 +578,8 @@ pub(crate) const TABLE: &[Entry] = &[
     Entry::Number(&RETENTION_MS),
     Entry::Flag(&CONFIRM_HANDOVER),
     Entry::Number(&CHILD_MIGRATION_TIMEOUT_MS),
+    Entry::Described(&MIGRATION_NAME),
+    Entry::Described(&MIGRATION_BASE),
     Entry::Family(&SYNCHRONIZATION),
     Entry::Number(&SYNC_INTERVAL_MS),
     Entry::Number(&RECIPIENTS),

@@ -64,8 +64,8 @@ fn redundancy(redundancy: &Redundancy) -> Value {
     }
 }
 
-fn migration(migration: &Migration) -> Value {
-    match migration {
+fn migration(of: &Migration) -> Value {
+    match of {
         Migration::ColdSwap { handover, handover_data_wait } => json!({
             "type": "cold_swap",
             "handover": handover,
@@ -80,6 +80,9 @@ fn migration(migration: &Migration) -> Value {
                 "handover_data_wait_ms": ms(*handover_data_wait),
                 "child_migration_timeout_ms": ms(*child_migration_timeout),
             })
+        }
+        Migration::Hosted(hosted) => {
+            json!({"type": table::CUSTOM, "name": hosted.name, "base": migration(&hosted.base)})
         }
     }
 }

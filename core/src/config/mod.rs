@@ -19,6 +19,7 @@ mod validate;
 pub(crate) use defaults::CLUSTER_SIZE;
 pub use options::{OptionInfo, options};
 pub use problem::Problem;
+pub(crate) use reader::show;
 pub(crate) use validate::NAME_NEEDED;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use crate::ids::{HubId, KindName, NodeName};
 use crate::spec::ChildSpec;
+use crate::strategy::Family;
 
 /// The configuration of a hub.
 #[derive(Clone, PartialEq, Debug)]
@@ -224,19 +226,46 @@ pub enum Migration {
         /// How long the new instance may take to start.
         child_migration_timeout: Duration,
     },
+    /// As a built-in says, in the order the host says.
+    Hosted(Hosted<Migration>),
+}
+
+/// A strategy of the host's: the type `custom` of the document. Its code is registered by [`crate::hub::HubBuilder::decide`].
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hosted<T> {
+    /// The name under which it is registered.
+    pub name: String,
+    /// The built-in whose options hold, and which decides where the host gives no good answer.
+    pub base: Box<T>,
+}
+
+impl<T> Hosted<T> {
+    fn new(name: &str, base: T) -> Self {
+        Self { name: name.into(), base: Box::new(base) }
+    }
 }
 
 impl Migration {
     /// Whether a moving child's state goes along.
     #[must_use]
-    pub const fn hands_over(&self) -> bool {
+    pub fn hands_over(&self) -> bool {
         match self {
             Self::ColdSwap { handover, .. } | Self::HotSwap { handover, .. } => *handover,
+            Self::Hosted(hosted) => hosted.base.hands_over(),
         }
     }
 }
 
 impl HubConfig {
+    /// The families of which the host decides, and the names of its strategies.
+    #[must_use]
+    pub fn hosted(&self) -> Vec<(Family, &str)> {
+        match &self.migration {
+            Migration::Hosted(hosted) => vec![(Family::Migration, hosted.name.as_str())],
+            Migration::ColdSwap { .. } | Migration::HotSwap { .. } => Vec::new(),
+        }
+    }
+
     /// Warns of a kind whose hand-over callbacks (those named) this hub's migration never calls.
     pub fn warn_of_unused_callbacks(&self, kind: &KindName, callbacks: &[&str]) {
         if !callbacks.is_empty() && !self.migration.hands_over() {

@@ -53,7 +53,10 @@ fn describe(entry: &Entry) -> OptionInfo {
             path: format!("{}.type", family.key),
             shape: "text".into(),
             default: family.default.into(),
-            range: format!("{}; not available in this version: {}", quoted(family.available), quoted(family.later)),
+            range: match family.later {
+                [] => quoted(family.available),
+                later => format!("{}; not available in this version: {}", quoted(family.available), quoted(later)),
+            },
             meaning: family.meaning.into(),
         },
         Entry::Described(described) => OptionInfo {

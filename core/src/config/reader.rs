@@ -88,7 +88,7 @@ impl<'a> Section<'a> {
             ),
             None => format!("must be a whole number ({} to {}), not {}", option.min, option.max, show(value)),
         };
-        problems.add(option.path, refusal);
+        problems.add(self.path_of(last_key(option.path)), refusal);
         option.default
     }
 
@@ -123,7 +123,7 @@ impl<'a> Section<'a> {
             return option.default;
         };
         value.as_bool().unwrap_or_else(|| {
-            problems.add(option.path, format!("must be true or false, not {}", show(value)));
+            problems.add(self.path_of(last_key(option.path)), format!("must be true or false, not {}", show(value)));
             option.default
         })
     }

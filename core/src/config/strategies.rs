@@ -4,7 +4,7 @@ use super::defaults as table;
 use super::problem::Problems;
 use super::reader::Section;
 use super::{
-    Distribution, Fallback, Migration, PartitionTolerance, Redundancy, RedundancySignal, ReplicationFactor,
+    Distribution, Fallback, Hosted, Migration, PartitionTolerance, Redundancy, RedundancySignal, ReplicationFactor,
     ReplicationModel, Synchronization,
 };
 
@@ -140,13 +140,17 @@ pub(super) fn synchronization(root: &mut Section<'_>, problems: &mut Problems) -
 }
 
 pub(super) fn migration(root: &mut Section<'_>, problems: &mut Problems) -> Migration {
-    let default = Migration::default();
-    let Some(mut section) = root.section(table::MIGRATION.key, problems) else {
-        return default;
-    };
+    let section = root.section(table::MIGRATION.key, problems);
+    section.map_or_else(Migration::default, |section| read_migration(section, problems))
+}
+
+fn read_migration(mut section: Section<'_>, problems: &mut Problems) -> Migration {
     let Some(name) = section.strategy_type(&table::MIGRATION, problems) else {
-        return default;
+        return Migration::default();
     };
+    if name == table::CUSTOM {
+        return Migration::Hosted(hosted(section, problems, read_migration));
+    }
     let handover = section.flag(&table::HANDOVER, problems);
     let handover_data_wait = section.duration(&table::HANDOVER_DATA_WAIT_MS, problems);
     let migration = if name == "hot_swap" {
@@ -165,10 +169,27 @@ pub(super) fn migration(root: &mut Section<'_>, problems: &mut Problems) -> Migr
     migration
 }
 
+/// A strategy of the host's, over a built-in that `read` reads. What neither may be is checked with the other options.
+fn hosted<T: Default>(
+    mut section: Section<'_>,
+    problems: &mut Problems,
+    read: fn(Section<'_>, &mut Problems) -> T,
+) -> Hosted<T> {
+    if section.value("name").is_none() {
+        problems.add(section.path_of("name"), "is required");
+    }
+    // Without a usable name a stand-in, so that the rest is checked too.
+    let name = section.text("name", problems).unwrap_or("?");
+    let base = section.section("base", problems);
+    let base = base.map_or_else(T::default, |base| read(base, problems));
+    section.finish(problems);
+    Hosted::new(name, base)
+}
+
 fn refuse_hot_swap_options(section: &mut Section<'_>, problems: &mut Problems) {
     for path in HOT_SWAP_ONLY {
         if section.value(super::reader::last_key(path)).is_some() {
-            problems.add(*path, "is an option of hot_swap, not of cold_swap");
+            problems.add(section.path_of(super::reader::last_key(path)), "is an option of hot_swap, not of cold_swap");
         }
     }
 }

@@ -266,6 +266,30 @@ fn strategy_of_a_later_version_then_named_as_not_available() {
 }
 
 #[test]
+fn migration_the_host_orders_then_a_name_and_a_built_in_base() {
+    let read = |migration: Value| HubConfig::from_json(&json!({"hub_id": "o", "migration": migration}));
+    let cold = read(json!({"type": "custom", "name": "mine"})).expect("the base has a default");
+    assert_eq!(cold.migration, Migration::hosted("mine", Migration::cold_swap()));
+    let hot = read(json!({"type": "custom", "name": "mine", "base": {"type": "hot_swap", "handover": true}}));
+    assert!(hot.expect("valid").migration.hands_over(), "the base's options hold");
+
+    let problem = |migration: Value, path: &str| problem_at(&json!({"hub_id": "o", "migration": migration}), path);
+    assert_eq!(problem(json!({"type": "custom"}), "migration.name"), "is required");
+    assert_eq!(problem(json!({"type": "custom", "name": ""}), "migration.name"), "must have 1 to 255 bytes");
+    let nested = json!({"type": "custom", "name": "a", "base": {"type": "custom", "name": "b"}});
+    assert_eq!(problem(nested, "migration.base.type"), "must be a built-in");
+    let base = json!({"type": "custom", "name": "a", "base": {"type": "cold_swap", "retention_ms": 1, "handover": 1}});
+    assert_eq!(
+        paths(&json!({"hub_id": "o", "migration": base})),
+        ["migration.base.handover", "migration.base.retention_ms"]
+    );
+    let beside = json!({"type": "custom", "name": "a", "handover": true});
+    assert_eq!(problem(beside, "migration.handover"), "is not an option");
+    let nested = Migration::hosted("a", Migration::hosted("b", Migration::cold_swap()));
+    assert!(HubConfig::new("o").expect("valid id").with_migration(nested).validate().is_err());
+}
+
+#[test]
 fn dns_seed_and_mtls_then_named_as_not_available() {
     let document = json!({"hub_id": "orders", "node": {
         "seeds": ["127.0.0.1:7400", "dns:orders:7400", "file:/run/seeds"],
@@ -387,7 +411,8 @@ fn table_then_it_names_every_key_of_the_document() {
         .expect("valid id")
         .with_node(NodeConfig::default().with_security(Security::Key { key_file: "key".into() }));
     let documented: BTreeSet<String> = options().into_iter().map(|option| option.path).collect();
-    let migrations = [Migration::cold_swap(), Migration::hot_swap()];
+    let hosted = Migration::hosted("mine", Migration::hot_swap());
+    let migrations = [Migration::cold_swap(), Migration::hot_swap(), hosted];
     let quorums = [
         PartitionTolerance::static_quorum(2),
         PartitionTolerance::dynamic_quorum(60),
@@ -403,7 +428,7 @@ fn table_then_it_names_every_key_of_the_document() {
 
 fn leaf_paths(path: &str, value: &Value) -> Vec<String> {
     match value.as_object() {
-        Some(object) if path != "node.labels" => object
+        Some(object) if !["node.labels", "migration.base"].contains(&path) => object
             .iter()
             .flat_map(|(key, value)| {
                 let separator = if path.is_empty() { "" } else { "." };
@@ -440,7 +465,10 @@ fn any_migration() -> BoxedStrategy<Value> {
                 "child_migration_timeout_ms": timeout,
             })
         });
-    prop_oneof![cold, hot].boxed()
+    let built_in = prop_oneof![cold, hot];
+    let hosted = ("[a-z]{1,20}", built_in.clone())
+        .prop_map(|(name, base)| json!({"type": "custom", "name": name, "base": base}));
+    prop_oneof![built_in, hosted].boxed()
 }
 
 prop_compose! {
@@ -484,7 +512,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
         3 => proptest::sample::select(vec![
             "hub_id", "node", "name", "listen", "seeds", "security", "mode", "child_specs", "id", "kind",
-            "migration", "type", "restart", "backoff_ms", "profile", "labels", "weight", "require", "args",
+            "migration", "type", "base", "restart", "backoff_ms", "profile", "labels", "weight", "require", "args",
         ]).prop_map(str::to_owned),
         1 => ".{0,8}",
     ];

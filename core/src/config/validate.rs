@@ -59,6 +59,9 @@ impl HubConfig {
     }
 }
 
+/// What is wrong with a strategy of the host's whose base is one again.
+const BASE_IS_BUILT_IN: &str = "must be a built-in";
+
 fn check_number(option: &Number, value: u64, problems: &mut Problems) {
     if let Some(what) = option.refusal(value) {
         problems.add(option.path, what);
@@ -85,6 +88,15 @@ fn check_migration(migration: &Migration, problems: &mut Problems) {
             check_duration(&table::HANDOVER_DATA_WAIT_MS, *handover_data_wait, problems);
             check_duration(&table::RETENTION_MS, *retention, problems);
             check_duration(&table::CHILD_MIGRATION_TIMEOUT_MS, *child_migration_timeout, problems);
+        }
+        Migration::Hosted(hosted) => {
+            if !super::reader::is_label(&hosted.name) {
+                problems.add(table::MIGRATION_NAME.path, "must have 1 to 255 bytes");
+            }
+            match &*hosted.base {
+                Migration::Hosted(_) => problems.add("migration.base.type", BASE_IS_BUILT_IN),
+                base @ (Migration::ColdSwap { .. } | Migration::HotSwap { .. }) => check_migration(base, problems),
+            }
         }
     }
 }

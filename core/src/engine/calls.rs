@@ -8,14 +8,16 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::children::Slot;
+use super::decisions::{DECISION_LIMIT, Decision};
 use super::hash::FixedHash;
 use super::local::{IncomingStep, Phase};
 use super::{Effect, Engine, KEPT_CAPACITY};
 use crate::error::ErrorKind;
-use crate::host::call::{HostAnswer, HostCall, HostFailure, HostRequest};
+use crate::host::call::{HostAnswer, HostCall, HostDecision, HostFailure, HostRequest};
 use crate::ids::{CallNumber, ChildId, InstanceId, NodeName, NodeRef, Token};
 use crate::payload::{MAX_MESSAGE_BYTES, MAX_STATE_BYTES, Payload};
 use crate::spec::ChildSpec;
+use crate::strategy::Question;
 use crate::time::Timestamp;
 
 /// A callback that takes longer counts as a crash (R5).
@@ -46,6 +48,8 @@ pub(super) enum Purpose {
     Stop,
     /// A spec shown to the interceptors: that of this item of the request. No child yet, and no instance.
     Alter { request: u64, item: u32 },
+    /// A decision of the host's. No child.
+    Decide(Decision),
 }
 
 impl Purpose {
@@ -62,6 +66,7 @@ impl Purpose {
             Self::Run => "run",
             Self::Stop => "stop",
             Self::Alter { .. } => "child_data_alter",
+            Self::Decide(_) => "decide",
         }
     }
 }
@@ -69,7 +74,7 @@ impl Purpose {
 /// One host call in flight.
 #[derive(Clone, Debug)]
 pub(super) struct OpenCall {
-    /// The child; `None` for a spec that is shown.
+    /// The child; `None` for a spec that is shown, and for a decision.
     pub(super) child: Option<Slot>,
     pub(super) instance: InstanceId,
     pub(super) purpose: Purpose,
@@ -174,12 +179,25 @@ impl Engine {
         self.begin_call(spec.id.clone(), call, HostRequest::AlterSpec { spec, nodes });
     }
 
-    fn begin_call(&mut self, child: ChildId, call: OpenCall, request: HostRequest) -> CallNumber {
+    /// Asks the host to decide.
+    pub(super) fn call_decider(&mut self, decision: Decision, question: Arc<Question>) {
+        let (instance, deadline) = (InstanceId::default(), self.now + DECISION_LIMIT);
+        let call = OpenCall { child: None, instance, purpose: Purpose::Decide(decision), deadline, is_overdue: false };
+        let number = self.open_call(call);
+        self.effects.push(Effect::Decide(HostDecision { number, deadline, question }));
+    }
+
+    fn open_call(&mut self, call: OpenCall) -> CallNumber {
         self.numbers.call += 1;
         self.counters.host_calls += 1;
         let number = CallNumber(self.numbers.call);
-        let (instance, deadline) = (call.instance, call.deadline);
         self.calls.begin(number, call);
+        number
+    }
+
+    fn begin_call(&mut self, child: ChildId, call: OpenCall, request: HostRequest) -> CallNumber {
+        let (instance, deadline) = (call.instance, call.deadline);
+        let number = self.open_call(call);
         self.effects.push(Effect::Host(HostCall { number, instance, child, deadline, request }));
         number
     }
@@ -218,6 +236,7 @@ impl Engine {
         };
         let child = match (&open.purpose, open.child) {
             (Purpose::Alter { request, item }, _) => return self.spec_altered(*request, *item, answer),
+            (Purpose::Decide(decision), _) => return self.decided(*decision, answer),
             (_, Some(child)) => child,
             (_, None) => return,
         };
@@ -265,7 +284,7 @@ impl Engine {
             Purpose::Notice | Purpose::Signal => self.instance_free(child),
             Purpose::Run => self.body_ended(child, answer),
             // Only an ending instance is stopped, and those were told apart above.
-            Purpose::Stop | Purpose::Alter { .. } => {}
+            Purpose::Stop | Purpose::Alter { .. } | Purpose::Decide(_) => {}
         }
     }
 
@@ -293,7 +312,8 @@ impl Engine {
             | Purpose::Handle { .. }
             | Purpose::Run
             | Purpose::Stop
-            | Purpose::Alter { .. } => false,
+            | Purpose::Alter { .. }
+            | Purpose::Decide(_) => false,
         };
         if may_go_on && !open.is_overdue {
             let open = open.clone();
@@ -311,6 +331,7 @@ impl Engine {
             (Purpose::Alter { request, item }, _) => {
                 return self.spec_altered(*request, *item, HostAnswer::Failed(failure));
             }
+            (Purpose::Decide(decision), _) => return self.decided(*decision, HostAnswer::Failed(failure)),
             (_, Some(child)) => child,
             (_, None) => return,
         };
@@ -366,7 +387,8 @@ fn check_size(purpose: &Purpose, answer: HostAnswer) -> HostAnswer {
         | Purpose::Signal
         | Purpose::Run
         | Purpose::Stop
-        | Purpose::Alter { .. } => {
+        | Purpose::Alter { .. }
+        | Purpose::Decide(_) => {
             return answer;
         }
     };

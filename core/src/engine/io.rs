@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
-use crate::host::call::{HostAnswer, HostCall, InstanceEvent, KindInfo};
+use crate::host::call::{HostAnswer, HostCall, HostDecision, InstanceEvent, KindInfo};
 use crate::ids::{CallNumber, ChildId, InstanceId, NodeName, NodeRef, RequestId};
 use crate::observe::HookEvent;
 use crate::payload::Payload;
@@ -226,6 +226,8 @@ pub enum Effect {
     },
     /// Queue a host call.
     Host(HostCall),
+    /// Ask the host to decide; its answer is [`Input::HostDone`].
+    Decide(HostDecision),
     /// Answer a request of the public API.
     Reply(RequestId, Result<Outcome, Error>),
     /// The row of a child changed, or the child is no longer known.

@@ -11,6 +11,7 @@ mod balance;
 mod calls;
 mod children;
 mod conflict;
+mod decisions;
 mod delivery;
 mod drain;
 mod ending;
@@ -26,6 +27,7 @@ mod local;
 mod log;
 mod mapping;
 mod membership;
+mod move_order;
 mod outgoing;
 mod partition;
 mod placing;
@@ -202,6 +204,7 @@ impl Engine {
             self.go_on_with_quorum();
         }
         self.reconcile_some();
+        self.order_moves();
         std::mem::swap(&mut self.effects, effects);
     }
 

@@ -11,6 +11,7 @@ use super::calls::CALLBACK_LIMIT;
 use super::children::Slot;
 use super::hash::FixedHash;
 use super::local::{Local, Phase};
+use super::move_order::MoveOrder;
 use super::outgoing::Aim;
 use super::registry::Entry;
 use super::{Engine, RECONCILE_LIMIT, TimerKey};
@@ -19,12 +20,13 @@ use crate::ids::{ChildId, Epoch, NodeName, NodeRef, Token};
 use crate::observe::HookName;
 use crate::payload::MAX_STATE_BYTES;
 use crate::spec::{Mode, StateLost};
+use crate::strategy::Family;
 use crate::swim::Evidence;
 use crate::time::Timestamp;
 use crate::wire::Stage;
 
 /// Moves a node has open as the source at a time; the others wait their turn.
-const MAX_OPEN_MOVES: usize = 1024;
+pub(super) const MAX_OPEN_MOVES: usize = 1024;
 /// First and longest pause after a failed move.
 const MOVE_BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(5));
 
@@ -35,6 +37,8 @@ pub(super) struct Moves {
     /// Bytes of the states on their way, by child, and their sum.
     states: BTreeMap<Slot, usize>,
     state_bytes: usize,
+    /// Those whose order is not decided yet.
+    pub(super) order: MoveOrder,
     /// Beyond the limit.
     waiting: IndexSet<Slot, FixedHash>,
     /// Until the target acts on our view.
@@ -66,7 +70,7 @@ impl Moves {
 
     /// Whether children move, or are to.
     pub(super) fn is_busy(&self) -> bool {
-        self.open > 0 || !self.waiting.is_empty() || !self.blocked.is_empty()
+        self.open > 0 || !self.order.is_empty() || !self.waiting.is_empty() || !self.blocked.is_empty()
     }
 
     /// A state of this size is on its way.
@@ -89,7 +93,7 @@ impl Moves {
 }
 
 /// What a child needs done here.
-enum Need {
+pub(super) enum Need {
     Nothing,
     Stop(StopReason),
     Start,
@@ -181,7 +185,7 @@ impl Engine {
         self.check_stopped(child);
     }
 
-    fn need(&self, child: Slot) -> Need {
+    pub(super) fn need(&self, child: Slot) -> Need {
         let record = &self.children[child];
         let entry = &record.entry;
         let Some(local) = record.local() else {
@@ -340,13 +344,24 @@ impl Engine {
         self.begin(child, spec, StartReason::Failover, lost, Vec::new(), CALLBACK_LIMIT);
     }
 
-    fn try_move(&mut self, child: Slot, to: &NodeRef) {
+    /// Moves a child to its owner: now, or when the host has said in which order.
+    pub(super) fn try_move(&mut self, child: Slot, to: &NodeRef) {
+        if self.may_move(child, to) {
+            match self.strategies.hosted.contains_key(&Family::Migration) {
+                true => self.moves.order.collect(child),
+                false => self.begin_move(child, to),
+            }
+        }
+    }
+
+    /// Whether a move can begin; if not, what it waits for has the child looked at again.
+    pub(super) fn may_move(&mut self, child: Slot, to: &NodeRef) -> bool {
         if self.timers.is_armed(&TimerKey::MoveAgain(child)) {
-            return;
+            return false;
         }
         if self.moves.open >= MAX_OPEN_MOVES {
             self.moves.waiting.insert(child);
-            return;
+            return false;
         }
         let view_hash = self.membership.view.hash;
         let agrees = self.membership.member(to).and_then(|peer| peer.status.as_ref()).is_some_and(|status| {
@@ -354,11 +369,10 @@ impl Engine {
             let has_heard = |(gone, seq): &(NodeRef, u64)| *gone == self.me || self.membership.has_heard(gone, *seq);
             status.view_hash == view_hash && status.departed.iter().all(has_heard)
         });
-        if agrees {
-            self.begin_move(child, to);
-        } else {
+        if !agrees {
             self.moves.blocked.entry(to.clone()).or_default().push(child);
         }
+        agrees
     }
 
     /// A member acts on our view now.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{CallNumber, ChildId, Epoch, HubId, InstanceId, KindName, NodeName};
 use crate::payload::Payload;
 use crate::spec::{ChildSpec, Mode};
+use crate::strategy::Question;
 use crate::time::Timestamp;
 
 /// Why an instance was started.
@@ -200,6 +201,17 @@ pub struct HostCall {
     pub deadline: Timestamp,
     /// What to do.
     pub request: HostRequest,
+}
+
+/// One decision the core asks of the host, for a strategy: a call of no child. The answer is JSON.
+#[derive(Clone, Debug)]
+pub struct HostDecision {
+    /// Complete it with this number, once.
+    pub number: CallNumber,
+    /// When the core stops waiting, and the built-in decides.
+    pub deadline: Timestamp,
+    /// What is asked, and of which strategy.
+    pub question: Arc<Question>,
 }
 
 /// What the host did.

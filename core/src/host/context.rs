@@ -103,12 +103,8 @@ impl Context {
     #[must_use]
     pub fn answer_later(&self, call: &HostCall) -> Reply {
         let is_start = matches!(call.request, HostRequest::Start(_));
-        Reply {
-            queue: self.cell.queue().clone(),
-            number: call.number,
-            started: is_start.then(|| (call.instance, call.child.clone())),
-            is_open: true,
-        }
+        let started = is_start.then(|| (call.instance, self.child_id().clone()));
+        Reply::new(self.cell.queue().clone(), call.number, started)
     }
 
     /// Says that an outgoing instance whose state was not delivered may end (R5).
@@ -196,6 +192,10 @@ pub struct Reply {
 }
 
 impl Reply {
+    pub(crate) fn new(queue: HostQueue, number: CallNumber, started: Option<(InstanceId, ChildId)>) -> Self {
+        Self { queue, number, started, is_open: true }
+    }
+
     /// Answers.
     pub fn answer(mut self, answer: HostAnswer) {
         self.complete(answer);

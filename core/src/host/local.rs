@@ -10,10 +10,11 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use parking_lot::RwLock;
 
-use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, StartContext};
+use super::call::{HostAnswer, HostCall, HostDecision, HostFailure, HostRequest, StartContext};
 use super::cell::{Cell, Services};
 use super::child::{Child, Kind};
-use super::context::{Chain, Context};
+use super::context::{Chain, Context, Reply};
+use super::decide::Decide;
 use super::pool::{Polled, Pool, Work, Worker};
 use super::queue::HostQueue;
 use crate::error::ErrorKind;
@@ -21,6 +22,7 @@ use crate::hub::{Handle, Observers, Requests};
 use crate::ids::{CallNumber, InstanceId, KindName};
 use crate::observe::HookEvent;
 use crate::payload::Payload;
+use crate::strategy::Family;
 
 /// The kinds, instances and threads of one hub's Rust children.
 #[derive(Debug)]
@@ -39,19 +41,30 @@ struct Children {
     services: Arc<Services>,
     observers: Arc<Observers>,
     kinds: RwLock<BTreeMap<KindName, Arc<dyn Kind>>>,
+    strategies: RwLock<Strategies>,
     instances: papaya::HashMap<InstanceId, Arc<Cell>>,
     /// For the threads of bodies; the pool holds the children, not the other way round.
     pool: OnceLock<Weak<Pool>>,
 }
 
+/// What decides, by family and name.
+pub(crate) type Strategies = BTreeMap<(Family, String), Arc<dyn Decide>>;
+
 impl LocalHost {
     /// Starts the pool; without threads it is polled.
-    pub(crate) fn start(queue: HostQueue, requests: Arc<Requests>, observers: Arc<Observers>, threads: usize) -> Self {
+    pub(crate) fn start(
+        queue: HostQueue,
+        requests: Arc<Requests>,
+        observers: Arc<Observers>,
+        strategies: Strategies,
+        threads: usize,
+    ) -> Self {
         let services = Arc::new(Services { queue: queue.clone(), requests, hub: OnceLock::new() });
         let children = Arc::new(Children {
             services,
             observers,
             kinds: RwLock::default(),
+            strategies: RwLock::new(strategies),
             instances: papaya::HashMap::new(),
             pool: OnceLock::new(),
         });
@@ -89,8 +102,8 @@ impl LocalHost {
         self.pool.poll(timeout, gone)
     }
 
-    /// Waits until the threads ended, at most `timeout`, and forgets the instances and the kinds. What a thread
-    /// still runs is dropped when it returns.
+    /// Waits until the threads ended, at most `timeout`, and forgets the instances, the kinds and the
+    /// strategies. What a thread still runs is dropped when it returns.
     pub(crate) fn join(&self, timeout: Duration) -> bool {
         let ended = self.pool.join(timeout);
         let cells: Vec<Arc<Cell>> = self.children.instances.pin().values().map(Arc::clone).collect();
@@ -98,7 +111,8 @@ impl LocalHost {
             self.children.forget(&cell);
         }
         let kinds = std::mem::take(&mut *self.children.kinds.write());
-        drop(kinds);
+        let strategies = std::mem::take(&mut *self.children.strategies.write());
+        drop((kinds, strategies));
         ended
     }
 }
@@ -110,6 +124,22 @@ impl Work for Children {
 
     fn tell_blocked(&self, blocked: Duration) {
         self.observers.fire(HookEvent::host_unresponsive(blocked));
+    }
+
+    fn decide(&self, decision: &HostDecision) {
+        let reply = Reply::new(self.services.queue.clone(), decision.number, None);
+        let question = &decision.question;
+        // A configured name is registered; only a hub that ended has forgotten it.
+        let registered = (question.family, question.strategy.clone());
+        let strategy = self.strategies.read().get(&registered).map(Arc::clone);
+        let Some(strategy) = strategy else { return };
+        let decided = guarded(|| {
+            strategy.decide(question, reply);
+            Ok(())
+        });
+        if decided.is_err() {
+            tracing::warn!(target: "process_hub::host", strategy = question.strategy, "a strategy panicked");
+        }
     }
 
     fn perform(&self, call: HostCall, worker: &Worker) {

@@ -16,7 +16,7 @@ use crossbeam_channel::Receiver;
 use parking_lot::{Condvar, Mutex};
 
 use super::blocked::Blocked;
-use super::call::HostCall;
+use super::call::{HostCall, HostDecision};
 use super::queue::{HostItem, HostQueue};
 use crate::hub::Flag;
 use crate::observe::HookEvent;
@@ -37,6 +37,9 @@ const PULL: Duration = Duration::from_secs(3600);
 pub(crate) trait Work: Send + Sync {
     /// Runs host code and completes the call.
     fn perform(&self, call: HostCall, worker: &Worker);
+
+    /// Has a strategy of the host decide.
+    fn decide(&self, decision: &HostDecision);
 
     /// Tells the observers of a hook; only polled pools pull hooks.
     fn observe(&self, event: HookEvent);
@@ -189,6 +192,10 @@ impl Pool {
             HostItem::Call(call) => {
                 worker.begin(call.deadline);
                 self.work.perform(call, worker);
+            }
+            HostItem::Decide(decision) => {
+                worker.begin(decision.deadline);
+                self.work.decide(&decision);
             }
             HostItem::Task(task) => {
                 worker.begin(crate::hub::now() + TASK_LIMIT);

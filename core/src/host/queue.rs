@@ -2,7 +2,8 @@
 //!
 //! Bounds (R17): the engine keeps at most one call per instance in flight, `Run` and the immediate ones apart, so
 //! calls are bounded by the instances; `Handle` calls that find [`MAX_WAITING_CALLS`] waiting are answered
-//! `overloaded` without reaching the host. Hooks have a bound of their own, [`MAX_WAITING_HOOKS`]: above it events
+//! `overloaded` without reaching the host. Decisions for strategies overtake all other calls: each is one for many
+//! children, and has a short deadline; beyond [`MAX_WAITING_DECISIONS`] they are answered likewise. Hooks have a bound of their own, [`MAX_WAITING_HOOKS`]: above it events
 //! are dropped and counted, so observers never delay calls.
 
 use std::convert::Infallible;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, TryRecvError, TrySendError};
 use parking_lot::Mutex;
 
-use super::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent};
+use super::call::{HostAnswer, HostCall, HostDecision, HostFailure, HostRequest, InstanceEvent};
 use crate::engine::Input;
 use crate::error::ErrorKind;
 use crate::hub::inputs::Inputs;
@@ -28,6 +29,8 @@ use crate::time::Timestamp;
 
 /// Most calls that may wait for the host before messages to children are refused.
 pub const MAX_WAITING_CALLS: usize = 65_536;
+/// Most decisions that may wait for the host.
+pub const MAX_WAITING_DECISIONS: usize = 1_024;
 /// Most hook events that may wait for the host.
 pub const MAX_WAITING_HOOKS: usize = 4_096;
 /// After so many calls in a row a hook event is served first, so that a busy hub still tells.
@@ -38,6 +41,8 @@ const HOOK_EVERY: u64 = 64;
 pub enum HostItem {
     /// Do this, then [`HostQueue::complete`] it.
     Call(HostCall),
+    /// Decide this, then [`HostQueue::complete`] it.
+    Decide(HostDecision),
     /// The answer of an operation begun with [`crate::hub::Hub::request_notify`].
     Completed(RequestId, Answer),
     /// A hook fired.
@@ -82,6 +87,8 @@ pub type Doorbell = Box<dyn Fn() + Send + Sync>;
 struct Shared {
     calls: sync::Receiver<HostItem>,
     calls_sender: sync::Sender<HostItem>,
+    decisions: sync::Receiver<HostItem>,
+    decisions_sender: sync::Sender<HostItem>,
     hooks: Receiver<HostItem>,
     hooks_sender: Sender<HostItem>,
     hooks_dropped: AtomicU64,
@@ -110,10 +117,13 @@ impl std::fmt::Debug for HostQueue {
 impl HostQueue {
     pub(crate) fn new(inputs: Inputs) -> Self {
         let (calls_sender, calls) = sync::unbounded();
+        let (decisions_sender, decisions) = sync::unbounded();
         let (hooks_sender, hooks) = crossbeam_channel::bounded(MAX_WAITING_HOOKS);
         Self(Arc::new(Shared {
             calls,
             calls_sender,
+            decisions,
+            decisions_sender,
             hooks,
             hooks_sender,
             hooks_dropped: AtomicU64::new(0),
@@ -158,7 +168,7 @@ impl HostQueue {
     /// The next call that the host may make: what waited for longer than the lease lasted is answered without it.
     fn take_call(&self) -> Result<HostItem, TryRecvError> {
         loop {
-            let item = self.0.calls.try_recv()?;
+            let item = self.0.decisions.try_recv().or_else(|_| self.0.calls.try_recv())?;
             match item {
                 HostItem::Call(call) if !self.may_make(&call) => {
                     let failure = HostFailure {
@@ -168,6 +178,7 @@ impl HostQueue {
                     self.complete(call.number, HostAnswer::Failed(failure));
                 }
                 HostItem::Call(_)
+                | HostItem::Decide(_)
                 | HostItem::Completed(..)
                 | HostItem::Hook(_)
                 | HostItem::Task(_)
@@ -196,6 +207,7 @@ impl HostQueue {
         let until = Instant::now().checked_add(timeout);
         loop {
             let mut select = Select::new();
+            select.recv(&self.0.decisions);
             select.recv(&self.0.calls);
             select.recv(&self.0.hooks);
             let ended = select.recv(gone);
@@ -287,7 +299,13 @@ impl HostQueue {
     pub fn next_hook(&self, timeout: Duration) -> Option<HookEvent> {
         match self.0.hooks.recv_timeout(timeout) {
             Ok(HostItem::Hook(event)) => Some(event),
-            Ok(HostItem::Call(_) | HostItem::Completed(..) | HostItem::Task(_) | HostItem::Closed)
+            Ok(
+                HostItem::Call(_)
+                | HostItem::Decide(_)
+                | HostItem::Completed(..)
+                | HostItem::Task(_)
+                | HostItem::Closed,
+            )
             | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -323,13 +341,13 @@ impl HostQueue {
     /// How many calls and answers wait to be pulled.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.calls.len()
+        self.0.decisions.len() + self.0.calls.len()
     }
 
     /// Whether no call and no answer waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.calls.is_empty()
+        self.0.decisions.is_empty() && self.0.calls.is_empty()
     }
 
     /// How many hook events were dropped because the host did not pull them.
@@ -340,7 +358,7 @@ impl HostQueue {
 
     /// How many calls and answers the host has not come to, as far as can be known.
     pub(crate) fn waiting(&self) -> usize {
-        self.0.calls.len() + self.0.held.load(Ordering::Relaxed)
+        self.len() + self.0.held.load(Ordering::Relaxed)
     }
 
     /// How many calls and answers were pulled since the start.
@@ -363,15 +381,18 @@ impl HostQueue {
         self.0.inputs.turns().wake_hosts(1);
     }
 
-    /// Queues an item and wakes a thread that waits for one.
-    pub(crate) fn push(&self, item: HostItem) {
-        self.queue(item);
+    /// Queues a decision and wakes a thread that waits for one.
+    #[cfg(test)]
+    pub(crate) fn push_decision(&self, decision: HostDecision) {
+        self.queue_decision(decision);
         self.0.inputs.turns().wake_hosts(1);
     }
 
-    fn queue(&self, item: HostItem) {
+    /// Queues what is no call and wakes a thread that waits for something.
+    pub(crate) fn push(&self, item: HostItem) {
         let _ = self.0.calls_sender.send(item);
         self.ring();
+        self.0.inputs.turns().wake_hosts(1);
     }
 
     fn ring(&self) {
@@ -384,14 +405,28 @@ impl HostQueue {
     pub(crate) fn queue_call(&self, call: HostCall) {
         let is_message = matches!(call.request, HostRequest::Handle { .. });
         if is_message && self.0.calls.len() >= MAX_WAITING_CALLS {
-            let failure = HostFailure {
-                kind: Some(ErrorKind::Overloaded),
-                ..HostFailure::new(format!("{MAX_WAITING_CALLS} calls wait for the host already"))
-            };
-            self.complete(call.number, HostAnswer::Failed(failure));
-            return;
+            return self.refuse(call.number, MAX_WAITING_CALLS);
         }
-        self.queue(HostItem::Call(call));
+        let _ = self.0.calls_sender.send(HostItem::Call(call));
+        self.ring();
+    }
+
+    /// Queues a decision likewise.
+    pub(crate) fn queue_decision(&self, decision: HostDecision) {
+        if self.0.decisions.len() >= MAX_WAITING_DECISIONS {
+            return self.refuse(decision.number, MAX_WAITING_DECISIONS);
+        }
+        let _ = self.0.decisions_sender.send(HostItem::Decide(decision));
+        self.ring();
+    }
+
+    /// Answers what finds so many waiting already.
+    fn refuse(&self, number: CallNumber, waiting: usize) {
+        let failure = HostFailure {
+            kind: Some(ErrorKind::Overloaded),
+            ..HostFailure::new(format!("{waiting} of its kind wait for the host already"))
+        };
+        self.complete(number, HostAnswer::Failed(failure));
     }
 
     /// Queues a hook event, or drops and counts it.

@@ -1,5 +1,6 @@
 //! How a hub is made.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -17,13 +18,14 @@ use crate::engine::{Command, Engine, EngineSetup};
 use crate::error::{Error, ErrorKind};
 use crate::host::call::{HostFailure, KindInfo};
 use crate::host::child::Kind;
-use crate::host::local::LocalHost;
+use crate::host::decide::Decide;
+use crate::host::local::{LocalHost, Strategies};
 use crate::host::queue::HostQueue;
 use crate::ids::{KindName, NodeName};
 use crate::observe::metrics::HubMetrics;
 use crate::observe::{HookEvent, HookName};
 use crate::spec::ChildSpec;
-use crate::strategy::LoadSample;
+use crate::strategy::{Family, LoadSample};
 use crate::time::Timestamp;
 
 /// Collects what a hub needs before it starts.
@@ -33,6 +35,8 @@ pub struct HubBuilder {
     node: Option<Node>,
     kinds: Vec<(String, Arc<dyn Kind>)>,
     infos: Vec<KindInfo>,
+    strategies: Strategies,
+    strategy_infos: Vec<(Family, String)>,
     hooks: Vec<(HookName, String, i32, Observer)>,
     interceptors: Vec<(String, i32, Interceptor)>,
     host_hooks: u64,
@@ -47,6 +51,8 @@ impl HubBuilder {
             node: None,
             kinds: Vec::new(),
             infos: Vec::new(),
+            strategies: Strategies::new(),
+            strategy_infos: Vec::new(),
             hooks: Vec::new(),
             interceptors: Vec::new(),
             host_hooks: 0,
@@ -70,6 +76,34 @@ impl HubBuilder {
     /// Registers a kind the host runs itself, for [`Self::start_with_queue`].
     pub fn kind_info(mut self, info: KindInfo) -> Self {
         self.infos.push(info);
+        self
+    }
+
+    /// Registers what decides for a strategy family, under the name that a configuration of the type `custom` gives; for
+    /// [`Self::start`]. docs/strategies.md shows the questions and their answers.
+    ///
+    /// # Examples
+    /// ```
+    /// use process_hub::config::{HubConfig, Migration};
+    /// use process_hub::hub::Hub;
+    /// use process_hub::strategy::Family;
+    /// use serde_json::{Value, json};
+    ///
+    /// let config = HubConfig::new("orders")?.with_migration(Migration::hosted("backwards", Migration::hot_swap()));
+    /// let builder = Hub::builder(config).decide(Family::Migration, "backwards", |question: &Value| {
+    ///     let moves = question["moves"].as_array().into_iter().flatten();
+    ///     Ok(moves.rev().map(|one| one["id"].clone()).collect())
+    /// });
+    /// # Ok::<(), process_hub::error::Error>(())
+    /// ```
+    pub fn decide(mut self, family: Family, name: &str, code: impl Decide + 'static) -> Self {
+        self.strategies.insert((family, name.into()), Arc::new(code));
+        self
+    }
+
+    /// Names a strategy that the host runs itself, for [`Self::start_with_queue`].
+    pub fn strategy_info(mut self, family: Family, name: &str) -> Self {
+        self.strategy_infos.push((family, name.into()));
         self
     }
 
@@ -122,7 +156,7 @@ impl HubBuilder {
     ///
     /// # Errors
     /// `invalid_argument` for a bad name of a kind; `invalid_config` when there is neither a node nor its
-    /// configuration, and for what [`Node::start`] refuses; `node_name_taken`; `hub_exists`; `closed` when the node
+    /// configuration, for a strategy that is not registered, and for what [`Node::start`] refuses; `node_name_taken`; `hub_exists`; `closed` when the node
     /// was stopped.
     pub fn start(self) -> Result<Hub, Error> {
         self.begin(true, engine).map(|(hub, _)| hub)
@@ -149,6 +183,7 @@ impl HubBuilder {
             kinds.push((name, kind));
         }
         let config = self.config;
+        check_strategies(&config, self.strategies.keys().chain(&self.strategy_infos))?;
         let (node, owns_node) = match (self.node, &config.node) {
             (Some(node), _) => (node, false),
             (None, Some(own)) => {
@@ -177,7 +212,7 @@ impl HubBuilder {
         let local = runs_children.then(|| {
             let threads = if self.is_polled { 0 } else { config.host_threads };
             let (requests, observers) = (Arc::clone(&requests), Arc::clone(&observers));
-            let local = LocalHost::start(queue.clone(), requests, observers, threads);
+            let local = LocalHost::start(queue.clone(), requests, observers, self.strategies, threads);
             for (name, kind) in kinds {
                 local.register(name, kind);
             }
@@ -226,6 +261,20 @@ impl HubBuilder {
         }
         Ok((Hub { handle }, queue))
     }
+}
+
+/// Refuses a strategy of the configuration that nothing decides for.
+fn check_strategies<'a>(
+    config: &HubConfig,
+    registered: impl Iterator<Item = &'a (Family, String)>,
+) -> Result<(), Error> {
+    let registered: BTreeSet<(Family, &str)> = registered.map(|(family, name)| (*family, name.as_str())).collect();
+    let missing = config.hosted().into_iter().find(|hosted| !registered.contains(hosted));
+    let Some((family, name)) = missing else { return Ok(()) };
+    let known: Vec<&str> = registered.iter().filter(|(of, _)| *of == family).map(|(_, name)| *name).collect();
+    let known = if known.is_empty() { "none is".to_owned() } else { format!("registered is {}", known.join(", ")) };
+    let message = format!("{family}.name: no strategy of the name {name} is registered for it: {known}");
+    Err(Error::new(ErrorKind::InvalidConfig, "start", message))
 }
 
 fn engine(now: Timestamp, setup: EngineSetup) -> Box<dyn Machine> {

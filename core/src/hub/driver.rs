@@ -213,6 +213,11 @@ impl Driver {
                 self.calls_queued += 1;
                 self.shared.queue.queue_call(call);
             }
+            Effect::Decide(decision) => {
+                self.shared.metrics.host_calls.inc();
+                self.calls_queued += 1;
+                self.shared.queue.queue_decision(decision);
+            }
             Effect::Reply(id, answer) => self.reply(id, answer),
             Effect::MeasureLoad => {
                 let sample = self.meter.sample(now(), shared.queue.waiting());

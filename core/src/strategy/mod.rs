@@ -8,6 +8,7 @@
 mod balanced;
 pub mod distribution;
 mod guided;
+mod hosted;
 mod log2;
 pub mod migration;
 pub mod partition_tolerance;
@@ -15,12 +16,14 @@ pub mod redundancy;
 mod rendezvous;
 pub mod synchronization;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) use balanced::{Accounts, History, capacity, thousandths};
 pub use balanced::{LoadBalanced, LoadSample};
 pub use distribution::{Candidate, Distribution, LoadOptions, Placements, ZONE_LABEL, weight_thousandths};
 pub use guided::Guided;
+pub use hosted::{Family, Question};
 pub use migration::{ColdSwap, HotSwap, Migration, MovePlan};
 pub use partition_tolerance::{
     Divergence, DynamicQuorum, MajorityQuorum, PartitionTolerance, PartitionView, QuorumOptions, QuorumRule,
@@ -47,6 +50,9 @@ pub struct Strategies {
     pub partition_tolerance: Arc<dyn PartitionTolerance>,
     /// Who runs what.
     pub distribution: Arc<dyn Distribution>,
+    /// The families of which the host decides, with the names of its strategies. The family's own is then what decides
+    /// where the host does not.
+    pub hosted: BTreeMap<Family, String>,
 }
 
 impl Strategies {
@@ -61,24 +67,7 @@ impl Strategies {
                 }
                 config::Redundancy::Custom(custom) => Arc::clone(&custom.0),
             },
-            migration: match config.migration {
-                config::Migration::ColdSwap { handover, handover_data_wait } => {
-                    Arc::new(ColdSwap { handover, handover_data_wait })
-                }
-                config::Migration::HotSwap {
-                    retention,
-                    handover,
-                    confirm_handover,
-                    handover_data_wait,
-                    child_migration_timeout,
-                } => Arc::new(HotSwap {
-                    retention,
-                    handover,
-                    confirm_handover,
-                    handover_data_wait,
-                    child_migration_timeout,
-                }),
-            },
+            migration: migration(&config.migration),
             synchronization: match config.synchronization {
                 config::Synchronization::PubSub { sync_interval } => Arc::new(PubSub { sync_interval }),
                 config::Synchronization::Gossip { sync_interval, recipients, restricted_init } => {
@@ -113,6 +102,7 @@ impl Strategies {
                 }),
                 config::Distribution::Custom(custom) => Arc::clone(&custom.0),
             },
+            hosted: config.hosted().into_iter().map(|(family, name)| (family, name.to_owned())).collect(),
         }
     }
 
@@ -164,19 +154,40 @@ impl Strategies {
         let partition_tolerance = &self.partition_tolerance;
         let distribution = &self.distribution;
         let families = [
-            ("redundancy", redundancy.name(), redundancy.shared_options()),
-            ("migration", migration.name(), migration.shared_options()),
-            ("partition_tolerance", partition_tolerance.name(), partition_tolerance.shared_options()),
-            ("distribution", distribution.name(), distribution.shared_options()),
+            (Family::Redundancy, redundancy.name(), redundancy.shared_options()),
+            (Family::Migration, migration.name(), migration.shared_options()),
+            (Family::PartitionTolerance, partition_tolerance.name(), partition_tolerance.shared_options()),
+            (Family::Distribution, distribution.name(), distribution.shared_options()),
         ];
         let mut fingerprint = Vec::new();
         for (family, name, options) in families {
-            fingerprint.push((format!("{family}.type"), name.to_owned()));
+            let mut path = family.name().to_owned();
+            if let Some(hosted) = self.hosted.get(&family) {
+                fingerprint.push((format!("{path}.type"), format!("custom:{hosted}")));
+                path.push_str(".base");
+            }
+            fingerprint.push((format!("{path}.type"), name.to_owned()));
             for (option, value) in options {
-                fingerprint.push((format!("{family}.{option}"), value));
+                fingerprint.push((format!("{path}.{option}"), value));
             }
         }
         fingerprint
+    }
+}
+
+fn migration(config: &config::Migration) -> Arc<dyn Migration> {
+    match *config {
+        config::Migration::ColdSwap { handover, handover_data_wait } => {
+            Arc::new(ColdSwap { handover, handover_data_wait })
+        }
+        config::Migration::HotSwap {
+            retention,
+            handover,
+            confirm_handover,
+            handover_data_wait,
+            child_migration_timeout,
+        } => Arc::new(HotSwap { retention, handover, confirm_handover, handover_data_wait, child_migration_timeout }),
+        config::Migration::Hosted(ref hosted) => migration(&hosted.base),
     }
 }
 

@@ -80,6 +80,22 @@ fn other_type_or_handover_then_the_difference_names_the_option() {
 }
 
 #[test]
+fn host_decides_then_the_fingerprint_has_the_name_of_its_strategy_and_the_base() {
+    let ours = strategies(config::Migration::hosted("mine", cold(true)), INTERVAL).fingerprint();
+    let difference = |migration| strategy_difference(&ours, &strategies(migration, INTERVAL).fingerprint());
+    assert_eq!(difference(config::Migration::hosted("mine", cold(true))), None);
+    assert_eq!(
+        difference(config::Migration::hosted("yours", cold(true))).as_deref(),
+        Some("`migration.type` is `custom:mine` here and `custom:yours` there")
+    );
+    assert_eq!(
+        difference(config::Migration::hosted("mine", cold(false))).as_deref(),
+        Some("`migration.base.handover` is `true` here and `false` there")
+    );
+    assert_eq!(difference(cold(true)).as_deref(), Some("`migration.type` is `custom:mine` here and `cold_swap` there"));
+}
+
+#[test]
 fn option_only_the_other_has_then_it_is_named() {
     let ours = strategies(cold(false), INTERVAL).fingerprint();
     let mut theirs = ours.clone();

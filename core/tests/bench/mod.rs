@@ -10,11 +10,11 @@ use bytes::Bytes;
 use process_hub::config::HubConfig;
 use process_hub::engine::{Command, Effect, Engine, EngineSetup, HubStatus, Input, Outcome, StartOptions};
 use process_hub::error::Error;
-use process_hub::host::call::{HostAnswer, HostCall, HostRequest, InstanceEvent, KindInfo};
-use process_hub::ids::{ChildId, Incarnation, InstanceId, KindName, NodeName, NodeRef, RequestId};
+use process_hub::host::call::{HostAnswer, HostCall, HostDecision, HostRequest, InstanceEvent, KindInfo};
+use process_hub::ids::{CallNumber, ChildId, Incarnation, InstanceId, KindName, NodeName, NodeRef, RequestId};
 use process_hub::observe::HookName;
 use process_hub::spec::{ChildSpec, Row, StartResult, StopResult};
-use process_hub::strategy::LoadSample;
+use process_hub::strategy::{LoadSample, Question};
 use process_hub::swim::Evidence;
 use process_hub::time::Timestamp;
 use process_hub::wire::describe;
@@ -52,6 +52,10 @@ pub(crate) struct Bench {
     pub(crate) instances: BTreeMap<(NodeRef, ChildId), InstanceId>,
     /// What each hub says of itself.
     pub(crate) status: BTreeMap<NodeRef, HubStatus>,
+    /// How the hosts decide; without an answer the question stays open. It is kept in `questions`.
+    pub(crate) decide: fn(&Value) -> Option<HostAnswer>,
+    /// What the hosts were asked to decide: whose host, the number of the call, the question.
+    pub(crate) questions: Vec<(NodeRef, CallNumber, Arc<Question>)>,
     joined: u64,
     request: u64,
 }
@@ -85,6 +89,8 @@ impl Bench {
             asked: Vec::new(),
             instances: BTreeMap::new(),
             status: BTreeMap::new(),
+            decide: |_| None,
+            questions: Vec::new(),
             joined: 0,
             request: 0,
         }
@@ -109,7 +115,7 @@ impl Bench {
         me
     }
 
-    /// The same, in this moment.
+    /// A node joins, and no time passes.
     pub(crate) fn enter(&mut self, name: &str, joiner: Joiner) -> NodeRef {
         self.joined += 1;
         let me = NodeRef { name: NodeName::new(name).unwrap(), incarnation: Incarnation(self.joined) };
@@ -183,6 +189,11 @@ impl Bench {
                     Effect::Host(call) => inputs.extend(self.host_called(to, call)),
                     Effect::Status(status) => {
                         self.status.insert(to.clone(), status);
+                    }
+                    Effect::Decide(HostDecision { number, question, .. }) => {
+                        let answer = (self.decide)(&question.question);
+                        inputs.extend(answer.map(|answer| Input::HostDone(number, answer)));
+                        self.questions.push((to.clone(), number, question));
                     }
                     Effect::Reply(request, result) => {
                         self.replies.insert(request.0, result);

@@ -12,6 +12,7 @@ use process_hub::observe::HookName;
 use process_hub::strategy::ZONE_LABEL;
 
 use super::Options;
+use super::decider::DeciderDraw;
 use super::draw::Draw;
 use super::machines::node_name;
 use super::time::micros;
@@ -89,6 +90,8 @@ pub(crate) struct Swarm {
     pub(crate) faults: FaultClasses,
     pub(crate) fault_pause_us: u64,
     pub(crate) host: HostDraw,
+    /// How the hosts decide where a strategy is theirs.
+    pub(crate) decider: DeciderDraw,
     pub(crate) work: WorkDraw,
     pub(crate) drifting_clocks: bool,
     /// Real membership, or a detector without packets.
@@ -136,6 +139,7 @@ impl Swarm {
             faults,
             fault_pause_us: draw.spread(4_000_000, 60_000_000),
             host: host(draw),
+            decider: DeciderDraw::default(),
             work: WorkDraw {
                 children: children(draw),
                 pause_min_us: 10_000,
@@ -173,6 +177,12 @@ impl Swarm {
                 {
                     *factor = ReplicationFactor::Count(2);
                 }
+            }
+        }
+        self.decider = DeciderDraw::new(draw);
+        for hub in &mut self.hubs {
+            if draw.chance(25) {
+                hub.migration = Migration::hosted("mine", hub.migration.clone());
             }
         }
     }

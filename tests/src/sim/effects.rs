@@ -3,10 +3,11 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "the host calls that matter are named; the others pass")]
 
 use process_hub::engine::{Effect, Input};
-use process_hub::host::call::{HostAnswer, HostCall, HostFailure, HostRequest, InstanceEvent};
+use process_hub::host::call::{HostAnswer, HostCall, HostDecision, HostFailure, HostRequest, InstanceEvent};
 use process_hub::ids::{CallNumber, InstanceId, NodeRef};
 use process_hub::strategy::LoadSample;
 
+use super::decider::DeciderDraw;
 use super::fact::Fact;
 use super::host::{Behaviour, Done};
 use super::network::Fate;
@@ -56,6 +57,12 @@ impl World {
                 self.digest.bytes(call.child.as_str().as_bytes());
                 self.digest.word(call.number.0);
                 self.call(at, hub, call)
+            }
+            Effect::Decide(decision) => {
+                self.digest.bytes(b"decide");
+                self.digest.word(decision.number.0);
+                self.decide(at, hub, &decision);
+                Ok(())
             }
             Effect::Reply(request, result) => {
                 self.digest.bytes(b"reply");
@@ -146,6 +153,14 @@ impl World {
         let delay_us = self.callback_time_us(&call);
         self.push_us(delay_us, Event::HostWork { at, hub, call });
         Ok(())
+    }
+
+    /// The host's strategies have streams and bad habits of their own.
+    fn decide(&mut self, at: ProcessId, hub: HubIndex, decision: &HostDecision) {
+        let decider = if self.healing.is_none() { self.swarm.decider } else { DeciderDraw::default() };
+        if let Some((delay_us, answer)) = decider.answer(&decision.question, &mut self.streams.strategies) {
+            self.push_us(delay_us, Event::Decided { at, hub, number: decision.number, answer });
+        }
     }
 
     /// How long host code takes for a call.

@@ -5,6 +5,7 @@
 //! and checks that it settles.
 
 mod config;
+mod decider;
 mod detector;
 mod digest;
 mod draw;

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use bytes::Bytes;
-use process_hub::host::call::{HostCall, InstanceEvent};
+use process_hub::host::call::{HostAnswer, HostCall, InstanceEvent};
 use process_hub::ids::{CallNumber, InstanceId, RequestId};
 use process_hub::strategy::LoadSample;
 use process_hub::swim::Evidence;
@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Flush { at: ProcessId, hub: HubIndex },
     /// The host gets to a call.
     HostWork { at: ProcessId, hub: HubIndex, call: HostCall },
+    /// The host's strategy answers.
+    Decided { at: ProcessId, hub: HubIndex, number: CallNumber, answer: HostAnswer },
     /// A `run` body returns or raises.
     RunEnds { at: ProcessId, hub: HubIndex, instance: InstanceId, number: CallNumber, crash: bool },
     /// An instance acts of its own accord.
@@ -82,6 +84,7 @@ impl Event {
             | Self::Flush { at, .. }
             | Self::Load { at, .. }
             | Self::HostWork { at, .. }
+            | Self::Decided { at, .. }
             | Self::RunEnds { at, .. }
             | Self::InstanceActs { at, .. }
             | Self::RequestDue { at, .. }

@@ -169,6 +169,7 @@ impl World {
             Event::Tick { at, hub } => self.tick(at, hub),
             Event::Flush { at, hub } => self.flush(at, hub),
             Event::HostWork { at, hub, call } => self.work(at, hub, call),
+            Event::Decided { at, hub, number, answer } => self.complete(at, hub, number, answer),
             Event::RunEnds { at, hub, instance, number, crash } => self.run_ends(at, hub, instance, number, crash),
             Event::InstanceActs { at, hub, instance, event } => self.instance_acts(at, hub, instance, event),
             Event::Load { at, hub, sample } => self.turn(at, hub, Input::Load(sample)),

@@ -6,6 +6,7 @@ use super::*;
 use crate::host::Bell;
 use crate::hub::inputs::{self, DriverInput, InputReceiver};
 use crate::ids::ChildId;
+use crate::strategy::{Family, Question};
 use crate::sync::{Parker, model};
 use crate::time::Timestamp;
 
@@ -24,9 +25,16 @@ fn call(number: u64) -> HostCall {
     }
 }
 
+/// A decision, which overtakes the other calls.
+fn decision(number: u64) -> HostDecision {
+    let question = Question { family: Family::Migration, strategy: "mine".into(), question: serde_json::Value::Null };
+    HostDecision { number: CallNumber(number), deadline: Timestamp::NEVER, question: Arc::new(question) }
+}
+
 fn number(item: HostItem) -> Option<u64> {
     match item {
         HostItem::Call(call) => Some(call.number.0),
+        HostItem::Decide(decision) => Some(decision.number.0),
         HostItem::Closed => None,
         item @ (HostItem::Completed(..) | HostItem::Hook(_) | HostItem::Task(_)) => panic!("an unexpected {item:?}"),
     }
@@ -66,12 +74,12 @@ fn two_threads_pull_then_a_call_is_performed_once_and_both_see_the_end() {
 }
 
 #[test]
-fn two_threads_queue_calls_then_one_that_pulls_gets_both() {
+fn two_threads_queue_a_call_and_a_decision_then_one_that_pulls_gets_both() {
     model(|| {
         let (queue, inputs) = queue();
         let thread = pull(&queue);
         let other = queue.clone();
-        let other = thread::spawn(move || other.push_call(call(2)));
+        let other = thread::spawn(move || other.push_decision(decision(2)));
         queue.push_call(call(1));
         other.join().unwrap();
         queue.close();

@@ -6,6 +6,7 @@ use crate::hub::inputs::{self, DriverInput, InputReceiver};
 use crate::ids::ChildId;
 use crate::observe::HookName;
 use crate::payload::Payload;
+use crate::strategy::{Family, Question};
 use crate::time::Timestamp;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,6 +30,11 @@ fn message() -> HostRequest {
     HostRequest::Handle { message: Payload::default(), chain: Arc::new([]) }
 }
 
+fn decision(number: u64) -> HostDecision {
+    let question = Question { family: Family::Migration, strategy: "mine".into(), question: serde_json::Value::Null };
+    HostDecision { number: CallNumber(number), deadline: Timestamp::NEVER, question: Arc::new(question) }
+}
+
 fn hook() -> HookEvent {
     HookEvent { name: HookName::ChildFailed, payload: serde_json::json!({}) }
 }
@@ -36,6 +42,7 @@ fn hook() -> HookEvent {
 fn number(item: Option<HostItem>) -> u64 {
     match item {
         Some(HostItem::Call(call)) => call.number.0,
+        Some(HostItem::Decide(decision)) => decision.number.0,
         other => panic!("expected a call, not {other:?}"),
     }
 }
@@ -51,6 +58,37 @@ fn calls_are_pushed_then_they_come_in_order() {
     assert_eq!(number(queue.next(PATIENCE)), 2);
     assert_eq!(number(queue.next_call(PATIENCE)), 3);
     assert!(queue.next(Duration::from_millis(1)).is_none());
+}
+
+#[test]
+fn messages_wait_then_a_decision_overtakes_them() {
+    let (queue, _inputs) = queue();
+    queue.push_call(call(1, message()));
+    queue.push_call(call(2, message()));
+    queue.push_decision(decision(3));
+    assert_eq!(queue.len(), 3);
+    assert_eq!(number(queue.try_next()), 3);
+    queue.push_decision(decision(4));
+    assert_eq!(number(queue.next_call(PATIENCE)), 4);
+    queue.push_decision(decision(5));
+    let batch: Vec<u64> = queue.next_batch(8, || {}).into_iter().map(|item| number(Some(item))).collect();
+    assert_eq!(batch, [5, 1, 2]);
+}
+
+#[test]
+fn r17_host_decides_too_slowly_then_decisions_beyond_the_bound_are_answered() {
+    let (queue, inputs) = queue();
+    for n in 0..MAX_WAITING_DECISIONS as u64 {
+        queue.push_decision(decision(n));
+    }
+    queue.push_decision(decision(77));
+    match inputs.receiver.try_recv() {
+        Ok(DriverInput::Engine(Input::HostDone(number, HostAnswer::Failed(failure)))) => {
+            assert_eq!((number, failure.kind), (CallNumber(77), Some(ErrorKind::Overloaded)));
+        }
+        other => panic!("expected a refusal, not {other:?}"),
+    }
+    assert_eq!(queue.len(), MAX_WAITING_DECISIONS);
 }
 
 #[test]

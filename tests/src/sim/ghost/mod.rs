@@ -323,14 +323,16 @@ impl Ghost {
 
     /// Whether a move of this hub starts the new instance before it stops the old one.
     pub(crate) fn is_hot(&self, hub: HubIndex) -> bool {
-        matches!(self.hubs[usize::from(hub)].migration, Migration::HotSwap { .. })
+        let is_hot = |migration: &Migration| matches!(migration, Migration::HotSwap { .. });
+        match &self.hubs[usize::from(hub)].migration {
+            Migration::Hosted(hosted) => is_hot(&hosted.base),
+            migration @ (Migration::HotSwap { .. } | Migration::ColdSwap { .. }) => is_hot(migration),
+        }
     }
 
     /// Whether a move of this hub takes the state along.
     pub(crate) fn hands_over(&self, hub: HubIndex) -> bool {
-        match self.hubs[usize::from(hub)].migration {
-            Migration::HotSwap { handover, .. } | Migration::ColdSwap { handover, .. } => handover,
-        }
+        self.hubs[usize::from(hub)].migration.hands_over()
     }
 
     /// Several instances of a child, if this hub has them: what is told to them, and whether all are active.
