@@ -31,6 +31,13 @@ bool given(const json_t *payload, ph_value *value, char **bytes);
 /* The callbacks of the probe. */
 ph_child_callbacks probe_callbacks(void);
 
+/* --- strategies.c ---------------------------------------------------------------------------------------------------- */
+
+/* Whether these are manners by family and name. */
+bool are_strategies(json_t *families);
+/* Registers them; NULL is none. */
+ph_status register_strategies(ph_hub *hub, const char *hub_id, json_t *families, ph_error **error);
+
 /* --- arguments.c: answers, and the arguments of requests ------------------------------------------------------------ */
 
 /* What a request is answered: `ok` or `error` is set, and the caller's. */

@@ -133,7 +133,7 @@ static void remember(const char *id, ph_hub *hub, int place) {
     ph_hub_free(&before);
 }
 
-static ph_status start_on(int place, const json_t *config, json_t *kinds, ph_hub **hub, ph_error **error) {
+static ph_status start_on(int place, const json_t *config, json_t *kinds, json_t *strategies, ph_hub **hub, ph_error **error) {
     ph_child_callbacks callbacks = probe_callbacks();
     json_t *document = json_copy((json_t *)config), *kind;
     ph_status status;
@@ -149,11 +149,16 @@ static ph_status start_on(int place, const json_t *config, json_t *kinds, ph_hub
             status = ph_hub_register_kind(*hub, json_string_value(kind), &callbacks, NULL, NULL, error);
         }
     }
+    if (status == PH_OK) {
+        const char *hub_id = json_string_value(json_object_get(config, "hub_id"));
+        status = register_strategies(*hub, hub_id, strategies, error);
+    }
     return status == PH_OK ? ph_hub_start(*hub, error) : status;
 }
 
 answer start_hub(reading *reading) {
     json_t *config = wanted(reading, "config", JSON_OBJECT), *given_kinds = optional(reading, "kinds", JSON_ARRAY), *kinds;
+    json_t *strategies = optional(reading, "strategies", JSON_OBJECT);
     ph_hub *hub = NULL;
     ph_error *error = NULL;
     ph_status status;
@@ -161,6 +166,9 @@ answer start_hub(reading *reading) {
     char *text;
     answer answer;
     READ_OR_RETURN(reading);
+    if (!are_strategies(strategies)) {
+        return bad("`strategies` must name manners by family and name");
+    }
     /* Refused as a whole, with all that is wrong with it. */
     text = text_of(config);
     status = ph_hub_new(text, &hub, &error);
@@ -180,7 +188,7 @@ answer start_hub(reading *reading) {
         return answer;
     }
     kinds = given_kinds != NULL ? json_incref(given_kinds) : json_pack("[s, s]", "probe", "probe_c");
-    status = start_on(place, config, kinds, &hub, &error);
+    status = start_on(place, config, kinds, strategies, &hub, &error);
     json_decref(kinds);
     if (status != PH_OK) {
         ph_hub_free(&hub);

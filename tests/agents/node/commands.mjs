@@ -4,6 +4,7 @@ import { Hub, InvalidArgumentError, InvalidConfigError, Node, version } from 'pr
 
 import { write } from './lines.mjs';
 import { Probe } from './probe.mjs';
+import { strategies } from './strategies.mjs';
 import { given, rename, rowDocument, shown, toCamel, toSnake, whereDocument } from './values.mjs';
 
 const KINDS = ['probe', 'probe_node'];
@@ -92,6 +93,7 @@ export class Agent {
   async #startHub(request) {
     const config = argument(request, 'config', 'object');
     const kinds = Object.fromEntries(argument(request, 'kinds', 'list', KINDS).map((name) => [name, Probe]));
+    const deciders = strategies(config.hub_id, argument(request, 'strategies', 'object', {}));
     const isOwn = (config.node ?? null) !== null;
     const place = isOwn ? { node: await this.#startNode(config, kinds), hubs: new Set() } : this.#nodes[0];
     if (place === undefined) {
@@ -99,7 +101,7 @@ export class Agent {
     }
     let hub;
     try {
-      hub = await Hub.fromConfig(config, { kinds, node: place.node });
+      hub = await Hub.fromConfig(config, { kinds, node: place.node, strategies: deciders });
     } catch (error) {
       if (isOwn) await place.node.stop();
       throw error;

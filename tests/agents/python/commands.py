@@ -11,6 +11,7 @@ import process_hub as ph
 import lines
 import values
 from probe import Probe
+from strategies import strategies
 
 _KINDS = ("probe", "probe_python")
 _START_OPTIONS = (
@@ -106,6 +107,8 @@ class Agent:
         config = argument(arguments, "config", dict)
         names = argument(arguments, "kinds", list, list(_KINDS))
         kinds = {name: Probe for name in names}
+        given = argument(arguments, "strategies", dict, {})
+        deciders = strategies(config.get("hub_id"), given)
         if config.get("node") is None:
             if not self._nodes:
                 # Refused as a whole, with all that is wrong with it.
@@ -115,7 +118,9 @@ class Agent:
             node, hubs = self._nodes[0]
         else:
             node, hubs = await self._start_node(config, kinds), set()
-        hub = ph.AsyncHub.from_config(config, kinds=kinds, node=node)
+        hub = ph.AsyncHub.from_config(
+            config, kinds=kinds, node=node, strategies=deciders
+        )
         try:
             await hub.start()
         except BaseException:

@@ -38,6 +38,8 @@ pub(crate) struct Cluster<'a> {
     pub(crate) hub_id: String,
     /// The hubs, in the order they joined.
     pub(crate) members: Vec<Member>,
+    /// What decides in the hubs that join from now on.
+    pub(crate) strategies: Value,
     options: Value,
 }
 
@@ -84,7 +86,7 @@ impl Mix {
 
     /// A hub cluster without members, whose hubs have these options beside the usual ones.
     pub(crate) fn hubs(&self, name: &str, options: Value) -> Cluster<'_> {
-        Cluster { mix: self, hub_id: name.to_owned(), members: Vec::new(), options }
+        Cluster { mix: self, hub_id: name.to_owned(), members: Vec::new(), strategies: Value::Null, options }
     }
 
     /// A hub cluster on all standing agents.
@@ -135,7 +137,8 @@ impl Cluster<'_> {
         for (key, value) in self.options.as_object().into_iter().flatten() {
             config[key.as_str()] = value.clone();
         }
-        let started = agent.request("start_hub", json!({"config": config, "kinds": kinds}));
+        let started =
+            agent.request("start_hub", json!({"config": config, "kinds": kinds, "strategies": self.strategies}));
         let started = started.unwrap_or_else(|error| panic!("{agent:?} refuses {}: {error:?}", self.hub_id));
         assert_eq!((&started["hub_id"], &started["node"]), (&json!(self.hub_id), &json!(agent.name)));
         let member = Member { agent: Arc::clone(agent), hub_id: self.hub_id.clone() };

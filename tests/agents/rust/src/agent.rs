@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use process_hub::config::HubConfig;
 use process_hub::error::{Error, ErrorKind};
-use process_hub::hub::{Hub, Node};
+use process_hub::hub::{Hub, HubBuilder, Node};
 use process_hub::spec::DrainReport;
 
 use crate::arguments::bad;
 use crate::probe;
+use crate::strategies::Strategies;
 
 /// How long everything may take to stop at the end.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,16 +36,17 @@ impl Agent {
     }
 
     /// Starts a hub, on a node of its own or on the first one.
-    pub(crate) fn start_hub(&self, config: HubConfig, kinds: &[String]) -> Result<Hub, Error> {
+    pub(crate) fn start_hub(&self, config: HubConfig, kinds: &[String], strategies: &Strategies) -> Result<Hub, Error> {
         let own = config.node.as_ref();
         let own = own.map(|node| Node::start(node, &config.profile, config.hubs_discover_interval)).transpose()?;
         let node =
             own.clone().or_else(|| lock(&self.nodes).first().map(|(node, _)| node.clone())).ok_or_else(|| {
                 Error::new(ErrorKind::InvalidConfig, "start", "node: is missing, and this agent has none yet")
             })?;
+        let hub_id = config.hub_id.to_string();
         let builder = Hub::builder(config).node(&node);
         let builder = kinds.iter().fold(builder, |builder, kind| builder.kind(kind, probe::kind()));
-        let hub = match builder.start() {
+        let hub = match strategies.add_to(builder, &hub_id).and_then(HubBuilder::start) {
             Ok(hub) => hub,
             Err(error) => {
                 if let Some(own) = own {

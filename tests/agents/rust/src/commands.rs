@@ -111,7 +111,8 @@ fn start_hub(agent: &Agent, arguments: &Arguments) -> Answer {
     let config = HubConfig::from_json(&arguments.required("config")?)?;
     let kinds = arguments.optional::<Vec<String>>("kinds")?;
     let kinds = kinds.unwrap_or_else(|| vec!["probe".into(), "probe_rust".into()]);
-    let hub = agent.start_hub(config, &kinds)?;
+    let strategies = arguments.optional("strategies")?.unwrap_or_default();
+    let hub = agent.start_hub(config, &kinds, &strategies)?;
     Ok(json!({"hub_id": hub.hub_id(), "node": hub.node_name(), "address": hub.address()}))
 }
 

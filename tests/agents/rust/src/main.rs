@@ -12,6 +12,7 @@ mod commands;
 mod lines;
 mod payloads;
 mod probe;
+mod strategies;
 
 use std::io::BufRead;
 use std::process::ExitCode;

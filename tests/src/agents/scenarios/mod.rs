@@ -1,6 +1,7 @@
 //! What is tried: each scenario in every mix, on hubs of its own.
 
 mod balanced;
+mod decisions;
 mod exits;
 mod hooks;
 mod journey;
@@ -36,6 +37,7 @@ pub(crate) const EVERY_MIX: &[Scenario] = &[
     Scenario { name: "exited_process", run: losses::exited_process },
     Scenario { name: "exits", run: exits::exits },
     Scenario { name: "quarantine", run: exits::quarantine },
+    Scenario { name: "decisions", run: decisions::decisions },
     Scenario { name: "handover", run: moves::handover },
     Scenario { name: "merges", run: moves::merges },
     Scenario { name: "drain_and_stop", run: moves::drain_and_stop },
