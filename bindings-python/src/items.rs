@@ -1,5 +1,7 @@
 //! Items of the host queue as tuples that begin with a number; `process_hub/_items.py` names the numbers.
 
+use std::time::Duration;
+
 use process_hub::error::Error;
 use process_hub::host::call::{HandoverTarget, HostCall, HostDecision, HostRequest};
 use process_hub::hub::Answer;
@@ -47,11 +49,16 @@ pub(crate) fn completed<'py>(
     (COMPLETED, request.0, error, value).into_pyobject(py)
 }
 
-/// A decision: `(DECIDE, number, family, strategy, question)`.
+/// How long an answer that comes later is still waited for.
+const LATENESS: Duration = Duration::from_secs(1);
+
+/// A decision: `(DECIDE, number, family, strategy, question, seconds)`; nobody waits for it after so many seconds.
 pub(crate) fn decision<'py>(py: Python<'py>, decision: &HostDecision) -> PyResult<Bound<'py, PyTuple>> {
     let question = &decision.question;
     let value = from_json(py, &question.question)?;
-    (DECIDE, decision.number.0, question.family.name(), question.strategy.as_str(), value).into_pyobject(py)
+    let (family, strategy) = (question.family.name(), question.strategy.as_str());
+    let seconds = (decision.deadline.since(process_hub::hub::now()) + LATENESS).as_secs_f64();
+    (DECIDE, decision.number.0, family, strategy, value, seconds).into_pyobject(py)
 }
 
 /// A call: its operation, its number, its instance, and what belongs to the operation.

@@ -80,9 +80,7 @@ def test_async_hub_then_a_coroutine_decides_on_its_loop(cluster, hub_id):
             threads.append(threading.current_thread())
             return backwards(question)
 
-        a = ph.AsyncHub(
-            hub_id, kinds=KINDS, name="a", profile="fast", **options(order)
-        )
+        a = ph.AsyncHub(hub_id, kinds=KINDS, name="a", profile="fast", **options(order))
         async with a:
             (await a.start_children(counters())).raise_for_errors()
             seeds = [a.address]
@@ -143,12 +141,17 @@ def test_late_answer_then_the_base_decides_and_strategy_fallback_tells(
         return backwards(question)
 
     async def wait(question):
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            release.set()
 
     a, told = join(cluster, wait if is_async else block)
     eventually(lambda: told, "the hook tells")
     assert told[0] == {"strategy": "mine", "why": "`decide` did not end in time"}
-    release.set()
+    if not is_async:
+        release.set()
+    assert release.wait(20), "a coroutine is cancelled"
     assert a.call("c0", "get") == 0
 
 
@@ -171,7 +174,7 @@ def test_document_of_the_configuration_then_the_same(hub_id):
         ({"migration": {"his": backwards}}, ph.InvalidConfigError, "registered is his"),
         ({"moves": {"mine": backwards}}, ph.InvalidArgumentError, "must be one of"),
         ({"migration": {"mine": 7}}, ph.InvalidArgumentError, "must be callable"),
-        ({"migration": backwards}, ph.InvalidArgumentError, "is no mapping"),
+        ({"migration": backwards}, ph.InvalidArgumentError, "must be a mapping"),
         ([backwards], ph.InvalidArgumentError, "must be a mapping"),
     ],
 )

@@ -407,7 +407,7 @@ class Host:
             self.native.fail(number, *describe(error))
 
     def _decide(self, worker: int, item: Item) -> Item | None:
-        _, number, family, name, question = item
+        _, number, family, name, question, seconds = item
         current.set((self, worker, ()))
         try:
             answer = self.strategies[family, name](question)
@@ -415,16 +415,19 @@ class Host:
             return self.native.fail_and_next(worker, number, *describe(error))
         if not inspect.isawaitable(answer):
             return self.native.complete_and_next(worker, number, answer)
-        if not self.loop.post(self._await_decision, number, answer):
+        if not self.loop.post(self._await_decision, number, answer, seconds):
             if inspect.iscoroutine(answer):
                 answer.close()
             self.native.fail(number, "the event loop is closed", None, None)
         return None
 
-    def _await_decision(self, number: int, answer: Awaitable[Any]) -> None:
+    def _await_decision(
+        self, number: int, answer: Awaitable[Any], seconds: float
+    ) -> None:
         async def body() -> None:
             try:
-                self.native.complete(number, await answer)
+                answered = await asyncio.wait_for(answer, seconds)
+                self.native.complete(number, answered)
             except BaseException as error:
                 self.native.fail(number, *describe(error))
 

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+_CANCEL_SECONDS = 0.5
+
 
 class Loop:
     """A loop of the user's, or one on a thread of ours, made when it is needed."""
@@ -39,8 +41,19 @@ class Loop:
     def close(self, timeout: float) -> None:
         """End the loop if it is ours."""
         if self._owned is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(_end, self._loop)
             if self._owned is not threading.current_thread():
                 self._owned.join(timeout)
                 if not self._owned.is_alive():
                     self._loop.close()
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what still runs on a loop, and stop it when that has ended."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    # What does not let itself be cancelled is left behind.
+    loop.call_later(_CANCEL_SECONDS, loop.stop)
+    ended = asyncio.gather(*tasks, return_exceptions=True)
+    ended.add_done_callback(lambda _: loop.stop())

@@ -1,8 +1,9 @@
 """Strategies of the program's own: functions that decide for a family.
 
-A function is given one question and returns its answer, or a coroutine that does. An
-answer that is late, missing or makes no sense counts for nothing: the built-in decides,
-and the hook ``strategy_fallback`` tells why.
+A function is given one question and returns its answer, or a coroutine that does and
+is cancelled when nobody waits for it any more. An answer that is late, missing or makes
+no sense counts for nothing: the built-in decides, and the hook ``strategy_fallback``
+tells why.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def strategy_table(
     _check(isinstance(families, Mapping), "strategies must be a mapping", families)
     table: dict[tuple[str, str], Decide] = {}
     for family, named in families.items():
-        _check(isinstance(named, Mapping), f"strategies[{family!r}] is no mapping", named)
+        what = f"strategies[{family!r}] must be a mapping"
+        _check(isinstance(named, Mapping), what, named)
         for name, decide in named.items():
             what = f"strategies[{family!r}][{name!r}] must be callable"
             _check(callable(decide), what, decide)
