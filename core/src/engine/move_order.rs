@@ -118,6 +118,7 @@ impl Engine {
             | Need::Given(_)
             | Need::AbortMove
             | Need::Outlive(_)
+            | Need::Remap(..)
             | Need::Unplaced => None,
         }
     }
