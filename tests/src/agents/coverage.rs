@@ -34,6 +34,7 @@ const EVERYTHING: &[&str] = &[
     "cmd reset_cluster_size",
     "cmd exit",
     "arg kinds",
+    "arg strategies",
     "arg wait",
     "arg scope",
     "arg include_local",
@@ -87,6 +88,7 @@ const EVERYTHING: &[&str] = &[
     "event alter_handover_state",
     "event stop",
     "event hook",
+    "event decide",
 ];
 
 static USED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -133,6 +135,7 @@ pub(crate) fn is_event(line: &Value) -> bool {
     let keys: Vec<&str> = line.as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
     match line["event"].as_str() {
         Some("hook") => keys == ["event", "hook", "hub_id", "payload"],
+        Some("decide") => keys == ["event", "family", "hub_id", "question", "strategy"],
         Some("child") => {
             keys == ["child_id", "detail", "epoch", "event", "hub_id", "instance", "node", "what"]
                 && line["epoch"].is_u64()
@@ -144,6 +147,6 @@ pub(crate) fn is_event(line: &Value) -> bool {
 
 /// Takes note of an event.
 pub(crate) fn note_event(event: &Value) {
-    let what = event["what"].as_str().unwrap_or("hook");
+    let what = event["what"].as_str().or_else(|| event["event"].as_str()).unwrap_or_default();
     used().insert(format!("event {what}"));
 }
