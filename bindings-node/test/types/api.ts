@@ -37,7 +37,8 @@ export async function use(): Promise<void> {
       cart: Cart,
       loop: { child: Loop, codec: { contentType: 'a/b', encode: () => new Uint8Array(), decode: (data) => data.length } },
     },
-    migration: hotSwap({ handover: true, retentionMs: 3000 }),
+    migration: ph.custom({ name: 'mine', base: hotSwap({ handover: true, retentionMs: 3000 }) }),
+    strategies: { migration: { mine: ({ moves }) => moves.map(({ id, from, to }) => (same<string>(from + to), id)) } },
     hooks: { stateLost: ({ childId, epoch }) => same<[string, number]>([childId, epoch]), drainCompleted: [() => 1] },
   });
   same<Started>(await hub.startChild({ id: 'c', kind: 'cart', args: ['sku1'] }, { timeoutMs: 5000 }));
@@ -54,6 +55,11 @@ export async function use(): Promise<void> {
   ph.setLogger((record) => same<string>(record.message), 'debug');
   ph.setLogger(null);
 
+  same<ph.Strategies>({ migration: { later: async ({ moves }) => moves.map(({ id }) => id) } });
+  // @ts-expect-error the answer is a list of ids
+  same<ph.Strategies>({ migration: { mine: () => 7 } });
+  // @ts-expect-error a strategy of the program has a name
+  ph.custom({});
   // @ts-expect-error a duration has its unit in its name
   hotSwap({ retention: 3 });
   // @ts-expect-error the name of the document is not that of this language
