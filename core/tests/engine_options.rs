@@ -170,6 +170,19 @@ fn handover_then_the_state_goes_along_or_not() {
     }
 }
 
+#[test]
+fn migration_base_then_children_move_as_it_says_whoever_orders_them() {
+    for (handover, state) in [(false, "none"), (true, "handed_over")] {
+        let hosted = Migration::hosted("mine", Migration::hot_swap().with_handover(handover));
+        let (mut bench, a) = alone(config().with_migration(hosted));
+        bench.join("b");
+        bench.pass(5 * SECOND);
+        let told = bench.fired(&a, HookName::ChildrenMigrated);
+        let children: Vec<&Value> = told.iter().flat_map(|it| it["children"].as_array().unwrap()).collect();
+        assert!(!children.is_empty() && children.iter().all(|child| child["state"] == state), "{children:?}");
+    }
+}
+
 /// It changed nothing.
 #[test]
 fn confirm_handover_then_children_migrated_waits_for_the_target_or_tells_at_the_commit() {
