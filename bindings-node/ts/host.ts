@@ -22,9 +22,10 @@ import { guarded } from './runtime.js';
 import type { StrategyTable } from './strategies.js';
 import { decode, encode } from './values.js';
 
-/** Items of one turn, after which the loop gets to do other things every few turns. */
+/** Most items of one batch. */
 const BATCH = 64;
-const TURNS = 4;
+/** After so many the loop gets to do other things. */
+const MAX_ITEMS = 4 * BATCH;
 const MAX_TRACE_CHARACTERS = 16_384;
 
 /** In which callback the present code runs. */
@@ -113,7 +114,8 @@ export class Host {
     }
     this.#isDraining = true;
     try {
-      for (let turn = 0; turn < TURNS; turn += 1) {
+      // Under a lease a batch may be as short as one call.
+      for (let taken = 0; taken < MAX_ITEMS; ) {
         const cells = this.#native.turn(this.#takeCompletions(), BATCH);
         if (cells.length === 0) {
           return;
@@ -121,6 +123,7 @@ export class Host {
         for (let at = 0; at < cells.length && !this.#isClosed; at += items.WIDTH) {
           this.#perform(cells, at);
         }
+        taken += cells.length / items.WIDTH;
         if (this.#isClosed) {
           return;
         }

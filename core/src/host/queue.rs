@@ -104,6 +104,25 @@ struct Shared {
     inputs: Inputs,
 }
 
+/// Whether a call lets a child work: what ends it, or only tells of it, needs no lease.
+const fn calls_a_child(request: &HostRequest) -> bool {
+    match request {
+        HostRequest::Start(_)
+        | HostRequest::Run
+        | HostRequest::Handle { .. }
+        | HostRequest::PrepareState
+        | HostRequest::AlterState(_)
+        | HostRequest::ResolveConflict(_)
+        | HostRequest::RedundancySignal(_)
+        | HostRequest::HandoverStart(_) => true,
+        HostRequest::CancelRun
+        | HostRequest::SetRole(..)
+        | HostRequest::Stop(_)
+        | HostRequest::Discard
+        | HostRequest::AlterSpec { .. } => false,
+    }
+}
+
 /// The host's end of a hub: pull, do, complete. Any number of threads may pull at once; clones share the queue.
 #[derive(Clone)]
 pub struct HostQueue(Arc<Shared>);
@@ -143,26 +162,18 @@ impl HostQueue {
         self.0.lease.store(until.0, Ordering::Release);
     }
 
+    /// Until when children may be called, if that depends on a lease at all.
+    fn lease(&self) -> Option<Timestamp> {
+        let lease = Timestamp(self.0.lease.load(Ordering::Acquire));
+        (lease != Timestamp::NEVER).then_some(lease)
+    }
+
     /// Whether the host may make a call now: a hub without a lease calls no child (R11).
     fn may_make(&self, call: &HostCall) -> bool {
-        match &call.request {
-            HostRequest::Start(_)
-            | HostRequest::Run
-            | HostRequest::Handle { .. }
-            | HostRequest::PrepareState
-            | HostRequest::AlterState(_)
-            | HostRequest::ResolveConflict(_)
-            | HostRequest::RedundancySignal(_)
-            | HostRequest::HandoverStart(_) => {}
-            HostRequest::CancelRun
-            | HostRequest::SetRole(..)
-            | HostRequest::Stop(_)
-            | HostRequest::Discard
-            | HostRequest::AlterSpec { .. } => return true,
+        if !calls_a_child(&call.request) {
+            return true;
         }
-        let lease = Timestamp(self.0.lease.load(Ordering::Acquire));
-        let is_leased = lease == Timestamp::NEVER || now() < lease;
-        is_leased && call.number.0 > self.0.fenced.load(Ordering::Acquire)
+        self.lease().is_none_or(|until| now() < until) && call.number.0 > self.0.fenced.load(Ordering::Acquire)
     }
 
     /// The next call that the host may make: what waited for longer than the lease lasted is answered without it.
@@ -271,7 +282,9 @@ impl HostQueue {
     /// Takes what is there, at most `max` items, without waiting: for a host with an event loop. Where there is less,
     /// `arm` is called and what came meanwhile is taken too; a doorbell that is armed by it misses nothing.
     ///
-    /// The items count as waiting until the next batch is taken, so that a loop they block is noticed.
+    /// The items count as waiting until the next batch is taken, so that a loop they block is noticed. Where children may
+    /// be called under a lease only, a batch ends with the first such call: nothing is called by a lease that was looked
+    /// at before something else ran. So only an empty batch says that nothing is left.
     #[must_use]
     pub fn next_batch(&self, max: usize, arm: impl Fn()) -> Vec<HostItem> {
         self.0.held.store(0, Ordering::Relaxed);
@@ -288,7 +301,12 @@ impl HostQueue {
                 items.push(item);
                 break;
             }
+            let is_last =
+                matches!(&item, HostItem::Call(call) if calls_a_child(&call.request)) && self.lease().is_some();
             items.push(item);
+            if is_last {
+                break;
+            }
         }
         self.0.held.store(items.len(), Ordering::Relaxed);
         items

@@ -201,6 +201,33 @@ fn host_takes_batches_then_a_short_one_arms_its_bell() {
     assert_eq!(batch(&queue, 2), (0, true));
 }
 
+/// A batch was taken as a whole while the lease lasted, and its later calls were made after it.
+#[test]
+fn r11_lease_ends_while_the_host_is_in_a_batch_then_the_rest_of_what_waited_is_not_called() {
+    let (queue, inputs) = queue();
+    queue.set_lease(crate::hub::now() + PATIENCE, CallNumber(0));
+    for n in 1..=3 {
+        queue.push_call(call(n, message()));
+    }
+    queue.push_call(call(4, HostRequest::Discard));
+    assert_eq!(batch(&queue, 8), (1, false));
+    // The host was busy with the first one until the lease was over.
+    queue.set_lease(Timestamp(0), CallNumber(0));
+    let left = queue.next_batch(8, || {});
+    assert!(matches!(left.as_slice(), [HostItem::Call(call)] if call.number == CallNumber(4)), "{left:?}");
+    let answers = std::iter::from_fn(|| inputs.receiver.try_recv().ok());
+    let refused: Vec<u64> = answers
+        .map(|input| match input {
+            DriverInput::Engine(Input::HostDone(
+                number,
+                HostAnswer::Failed(HostFailure { kind: Some(ErrorKind::Partitioned), .. }),
+            )) => number.0,
+            other => panic!("an unexpected {other:?}"),
+        })
+        .collect();
+    assert_eq!(refused, [2, 3]);
+}
+
 #[test]
 fn something_comes_while_the_bell_is_armed_then_it_is_in_the_batch() {
     let (queue, _inputs) = queue();
