@@ -360,11 +360,10 @@ impl Engine {
         }
     }
 
-    /// Whether this hub still has a slot that it can give up.
+    /// Whether this hub still has a slot, and enough members are here to consent that it gives it up: none of them needs
+    /// a lease for that.
     pub(super) fn has_slot_to_vacate(&self) -> bool {
-        let is_alone = self.is_alone();
-        self.partition
-            .as_ref()
-            .is_some_and(|partition| partition.is_acting && !is_alone && partition.quorum.is_seated())
+        let view = &self.membership.view;
+        self.partition.as_ref().is_some_and(|partition| partition.quorum.can_vacate(|node| view.contains(node)))
     }
 }

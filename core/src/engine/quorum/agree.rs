@@ -163,7 +163,7 @@ impl Quorum {
         let Some(known) = &self.known else {
             return;
         };
-        let (id, quorum, seats) = (known.id, known.quorum, known.config.seated().count());
+        let (id, needed, seats) = (known.id, known.consent, known.config.seated().count());
         let voters = self.voters(around);
         let is_patient = self.agreement.tries <= PATIENT_TRIES;
         let Some(proposal) = self.agreement.proposal.as_mut().filter(|proposal| proposal.accepted.is_none()) else {
@@ -172,13 +172,13 @@ impl Quorum {
         let promises = &proposal.promises;
         let earlier = promises.values().flatten().max_by_key(|(ballot, _)| *ballot).map(|(_, config)| config.clone());
         let is_awaited = earlier.is_some() && is_patient && !voters.iter().all(|voter| promises.contains_key(voter));
-        if promises.len() < quorum || is_awaited {
+        if promises.len() < needed || is_awaited {
             return;
         }
         // What was accepted before may be decided, unless too few can have accepted it.
         let carried = earlier.filter(|config| {
             let accepted = promises.values().flatten().filter(|(_, other)| other == config).count();
-            accepted + seats.saturating_sub(promises.len()) >= quorum
+            accepted + seats.saturating_sub(promises.len()) >= needed
         });
         let is_carried = carried.is_some();
         if let Some(config) = carried {
@@ -238,7 +238,7 @@ impl Quorum {
     }
 
     pub(super) fn accepted(&mut self, from: &NodeRef, id: ConfigId, ballot: Ballot, around: &Around, out: &mut Out) {
-        let Some(quorum) = self.known.as_ref().filter(|known| known.id == id).map(|known| known.quorum) else {
+        let Some(needed) = self.known.as_ref().filter(|known| known.id == id).map(|known| known.consent) else {
             return;
         };
         if !self.is_voter(from) {
@@ -251,7 +251,7 @@ impl Quorum {
             return;
         };
         accepted.insert(from.clone());
-        if accepted.len() < quorum {
+        if accepted.len() < needed {
             return;
         }
         let config = proposal.value.clone();

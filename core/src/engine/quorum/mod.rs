@@ -67,7 +67,11 @@ pub(super) type Out = Vec<(NodeRef, QuorumMessage)>;
 struct Known {
     config: Configuration,
     id: ConfigId,
+    /// How many grants a lease takes.
     quorum: usize,
+    /// How many of the seated decide on the next version: more than half, as any two of those share one. A quorum may
+    /// be larger, and out of reach for who is left.
+    consent: usize,
     /// Since when it is known who is seated.
     seated_at: Timestamp,
     /// The version that gave this node the right to a lease, as far as it knows.
@@ -170,9 +174,13 @@ impl Quorum {
         })
     }
 
-    /// Whether this node has a slot to give up.
-    pub(super) const fn is_seated(&self) -> bool {
-        self.known.is_some()
+    /// Whether this node has a slot that the members can take from it.
+    pub(super) fn can_vacate(&self, is_member: impl Fn(&NodeRef) -> bool) -> bool {
+        self.known.as_ref().is_some_and(|known| {
+            let seated = known.config.seated();
+            let nodes = seated.map(|(name, seat)| NodeRef { name: name.clone(), incarnation: seat.incarnation });
+            known.config.slots.len() > 1 && nodes.filter(is_member).count() >= known.consent
+        })
     }
 
     /// Asks for a smaller cluster.
@@ -349,7 +357,8 @@ impl Quorum {
         self.founding = Founding::default();
         self.agreement = self.agreement.next_instance();
         let quorum = self.options.rule.quorum(config.slots.len(), config.peak);
-        self.known = Some(Known { id: config.id(), quorum, seated_at, admitted, config });
+        let consent = quorum.min(config.seated().count() / 2 + 1);
+        self.known = Some(Known { id: config.id(), quorum, consent, seated_at, admitted, config });
         self.renew();
     }
 
@@ -371,7 +380,7 @@ impl Quorum {
         self.renew();
     }
 
-    /// A configuration of which so many forgot what they agreed to, or are certainly gone, that no quorum is left.
+    /// A configuration of which so many forgot what they agreed to, or are certainly gone, that it can never be changed.
     fn leave_what_is_over(&mut self, around: &Around) {
         let Some(known) = &self.known else {
             return;
@@ -388,7 +397,7 @@ impl Quorum {
                 None => !around.dead.contains(&NodeRef { name: (*name).clone(), incarnation: seat.incarnation }),
             }
         };
-        if known.config.seated().filter(is_left).count() < known.quorum {
+        if known.config.seated().filter(is_left).count() < known.consent {
             self.unseat();
         }
     }

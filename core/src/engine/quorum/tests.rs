@@ -358,6 +358,13 @@ proptest! {
         one_run(majority(initial, true), names, seed);
     }
 
+    /// More than half decide who counts, and a quorum is more than that.
+    #[test]
+    fn cluster_whose_quorum_is_nearly_all_meets_any_faults_then_no_two_sides_act(seed: u64) {
+        let rule = QuorumRule::Static { quorum_size: 4 };
+        one_run(QuorumOptions { rule, ..static_of_five() }, 5, seed);
+    }
+
     #[test]
     fn cluster_of_a_fixed_size_meets_any_faults_then_no_two_sides_act(seed: u64) {
         one_run(static_of_five(), 5, seed);

@@ -7,7 +7,7 @@ use process_hub::host::call::HostRequest;
 use process_hub::ids::{ChildId, Epoch};
 
 use super::super::fact::{Fact, child_index};
-use super::super::ghost::{Ghost, Run};
+use super::super::ghost::{Ghost, GhostProcess, Life, Run};
 use super::super::queue::{HubIndex, ProcessId};
 use super::super::time::WorldTime;
 use super::super::violation::Check;
@@ -26,6 +26,16 @@ impl Invariant for OneSide {
         let (process, hub, call) = match fact {
             Fact::Lease { process, hub, until } => {
                 self.leases.insert((*process, *hub), *until);
+                return Ok(());
+            }
+            Fact::ProcessDown { process, .. } => {
+                // Over the end of all nodes epochs rise as far as clocks agree (R4).
+                let is_over = |(index, other): (usize, &GhostProcess)| {
+                    u32::try_from(index) == Ok(process.0) || other.life == Life::Down || other.is_leaving
+                };
+                if ghost.processes.iter().enumerate().all(is_over) {
+                    self.highest.clear();
+                }
                 return Ok(());
             }
             Fact::Called { process, hub, call } => (*process, *hub, *call),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use process_hub::config::{HubConfig, Migration, Redundancy, Synchronization};
+use process_hub::config::{HubConfig, Migration, PartitionTolerance, Redundancy, Synchronization};
 use process_hub::spec::RestartPolicy;
 
 use super::super::config::{ALL_HOOKS, FaultClasses, HostDraw, NetworkDraw, Swarm};
@@ -36,6 +36,7 @@ pub struct Shape {
     redundancy: Redundancy,
     migration: Option<Migration>,
     sync_interval: Option<Duration>,
+    tolerance: PartitionTolerance,
     is_quick: bool,
 }
 
@@ -49,6 +50,7 @@ impl Shape {
             redundancy: Redundancy::Singularity,
             migration: None,
             sync_interval: None,
+            tolerance: PartitionTolerance::Divergence,
             is_quick: false,
         }
     }
@@ -92,6 +94,13 @@ impl Shape {
         self
     }
 
+    /// Who may run children; everybody without it.
+    #[must_use]
+    pub fn tolerating_by(mut self, tolerance: PartitionTolerance) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
     /// A network and a host that take a few milliseconds at most, for scripts that measure.
     #[must_use]
     pub const fn quick(mut self) -> Self {
@@ -119,6 +128,7 @@ impl Shape {
 
     fn configure(&self, hub: &mut HubConfig) {
         hub.redundancy = self.redundancy.clone();
+        hub.partition_tolerance = self.tolerance.clone();
         if let Some(migration) = &self.migration {
             hub.migration = migration.clone();
         }

@@ -391,7 +391,7 @@ impl Stage {
         process.is_some_and(|id| self.world.oracle.ghost.process(id).hubs[0].members.len() == count)
     }
 
-    /// Whether a node ever told that it is partitioned.
+    /// Whether a node tells that it is partitioned.
     #[must_use]
     pub fn is_partitioned(&self, machine: usize) -> bool {
         let process = self.world.machines[machine].process;
