@@ -218,6 +218,8 @@ fn one_stop(nodes: &mut [Node], time: Duration) {
         assert!(taken > *epoch, "{id}: the epoch rises from {epoch}, not to {taken}");
     }
     std::thread::sleep(time.saturating_sub(stopped.elapsed()));
+    // What it handled while the signal was on its way to its threads.
+    nodes[1].told();
     nodes[1].signal("-CONT");
     let end = Instant::now() + PATIENCE;
     while nodes[1].ask("partitioned") != "false" {
