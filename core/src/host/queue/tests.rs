@@ -222,7 +222,13 @@ fn r11_lease_ends_while_the_host_is_in_a_batch_then_the_rest_of_what_waited_is_n
                 number,
                 HostAnswer::Failed(HostFailure { kind: Some(ErrorKind::Partitioned), .. }),
             )) => number.0,
-            other => panic!("an unexpected {other:?}"),
+            DriverInput::Engine(_)
+            | DriverInput::Frame(..)
+            | DriverInput::Command(..)
+            | DriverInput::Fail(_)
+            | DriverInput::Halt => {
+                panic!("an unexpected {input:?}")
+            }
         })
         .collect();
     assert_eq!(refused, [2, 3]);
