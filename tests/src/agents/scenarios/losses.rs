@@ -23,7 +23,7 @@ fn with_victims<'a>(mix: &'a Mix, name: &str, args: &Value) -> (Cluster<'a>, Vec
 }
 
 /// The children that run on this member.
-fn children_of(member: &Member) -> Vec<String> {
+pub(super) fn children_of(member: &Member) -> Vec<String> {
     let local = member.ask("which_children", json!({}));
     let ids = local[member.name()].as_array().expect("its own children").iter();
     ids.map(|id| id.as_str().unwrap_or_default().to_owned()).collect()

@@ -10,6 +10,7 @@ mod losses;
 mod messages;
 mod moves;
 mod protocol;
+mod quorum;
 mod reads;
 mod requests;
 mod roles;
@@ -31,6 +32,7 @@ pub(crate) const EVERY_MIX: &[Scenario] = &[
     Scenario { name: "heal", run: losses::heal },
     Scenario { name: "stuck_host", run: stuck::stuck_host },
     Scenario { name: "slow_callbacks", run: stuck::slow_callbacks },
+    Scenario { name: "quorum", run: quorum::quorum },
     Scenario { name: "roles", run: roles::roles },
     Scenario { name: "balanced", run: balanced::balanced },
     Scenario { name: "killed_agent", run: losses::killed_agent },
