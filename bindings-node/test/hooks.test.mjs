@@ -56,7 +56,7 @@ test('payloads then in the manner of the language', async (t) => {
   await hub.startChild({ id: 'a', kind: 'counter' });
   const { childId, instances } = await inserted;
   assert.equal(childId, 'a');
-  assert.deepEqual(Object.keys(instances[0]).sort(), ['epoch', 'mode', 'node']);
+  assert.deepEqual(Object.keys(instances[0]).sort(), ['epoch', 'mode', 'node', 'sinceMs']);
   await assert.rejects(hub.call('a', 'boom'), ph.ChildFailedError);
   assert.deepEqual({ ...(await failed) }, {
     childId: 'a',

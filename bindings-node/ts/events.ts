@@ -3,7 +3,8 @@
 import { InvalidArgumentError } from './error-classes.js';
 import { log } from './logs.js';
 import { rename, toCamel } from './names.js';
-import type { DrainReport, RowInstance } from './results.js';
+import { instance } from './results.js';
+import type { DrainReport, InstanceDocument, RowInstance } from './results.js';
 import { specDocument, specFromDocument } from './spec.js';
 import type { ChildSpec, SpecDocument } from './spec.js';
 import { encodeJson } from './values.js';
@@ -126,8 +127,12 @@ export function isHookName(name: unknown): name is HookName {
 /** The payload of a hook from its document. */
 export function payloadOf(hook: HookName, text: string): HubEvents[HookName] {
   const payload = rename(JSON.parse(text) as object, toCamel);
-  const spec = hook === INTERCEPTED ? { spec: specFromDocument(payload['spec'] as SpecDocument) } : {};
-  return { ...payload, ...spec } as unknown as HubEvents[HookName];
+  if (hook === INTERCEPTED) {
+    payload['spec'] = specFromDocument(payload['spec'] as SpecDocument);
+  } else if ('instances' in payload) {
+    payload['instances'] = (payload['instances'] as InstanceDocument[]).map(instance);
+  }
+  return payload as unknown as HubEvents[HookName];
 }
 
 interface Entry {

@@ -199,17 +199,26 @@ function one<T>(done: readonly T[], errors: readonly ChildError[], operation: st
   return first;
 }
 
+/** An instance as the core writes it. */
+export interface InstanceDocument extends Omit<RowInstance, 'sinceMs'> {
+  readonly since_ms: number;
+}
+
+/** The instance of a document. */
+export function instance({ node, mode, epoch, since_ms: sinceMs }: InstanceDocument): RowInstance {
+  return { node, mode, epoch, sinceMs };
+}
+
 /** A row as the core writes it. */
 export interface RowDocument extends Omit<Row, 'spec' | 'instances' | 'stateLost'> {
   readonly spec: SpecDocument;
-  readonly instances: readonly (Omit<RowInstance, 'sinceMs'> & { readonly since_ms: number })[];
+  readonly instances: readonly InstanceDocument[];
   readonly state_lost: Row['stateLost'];
 }
 
 /** The row of a document. */
 export function row({ id, spec, metadata, instances, state_lost: stateLost }: RowDocument): Row {
-  const named = instances.map(({ node, mode, epoch, since_ms: sinceMs }) => ({ node, mode, epoch, sinceMs }));
-  return { id, spec: specFromDocument(spec), metadata, instances: named, stateLost };
+  return { id, spec: specFromDocument(spec), metadata, instances: instances.map(instance), stateLost };
 }
 
 /** The rows of a list of documents. */
