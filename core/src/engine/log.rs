@@ -221,6 +221,8 @@ impl Engine {
             holder.node = to;
             holder.is_departed = true;
         }
+        // What it was beside that, a replica that it became and that ended since, is over; `Gave` tells of it anew.
+        entry.holders.retain(|holder| holder.node != *giver || holder.gone_after.is_some());
     }
 
     /// A member's log is known up to `known`: what was given to it is told by its own rows now.
