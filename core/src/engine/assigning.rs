@@ -23,7 +23,7 @@ use crate::strategy::Accounts;
 use crate::time::Timestamp;
 use crate::wire::{Message, StartAnswer};
 
-/// A claim is remembered at least so long: a start is not on its way to the owner for longer.
+/// A claim is remembered at least so long after it was asked for last: a start is not on its way to the owner for longer.
 const CLAIM_TIME: Duration = Duration::from_secs(10);
 /// Claims after which the older ones go.
 const MAX_CLAIMS: usize = 1 << 16;
@@ -44,11 +44,13 @@ impl Claims {
             self.old = std::mem::take(&mut self.young);
             self.since = now;
         }
-        if let Some(known) = self.young.get(child).or_else(|| self.old.get(child)) {
+        if let Some(known) = self.young.get(child) {
             return known.clone();
         }
-        self.young.insert(child.clone(), mapping.to_vec());
-        mapping.to_vec()
+        // Young again: the start may be asked for once more.
+        let mapping = self.old.get(child).map_or(mapping, Vec::as_slice).to_vec();
+        self.young.insert(child.clone(), mapping.clone());
+        mapping
     }
 }
 
@@ -118,4 +120,25 @@ pub(super) fn with_mapping(spec: Arc<ChildSpec>, mapping: Vec<NodeName>) -> Arc<
         return spec;
     }
     Arc::new(ChildSpec { mapping, ..Arc::unwrap_or_clone(spec) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_is_asked_for_again_and_again_then_its_claim_stays() {
+        let child = ChildId::new("c").unwrap();
+        let mapping = |name: &str| vec![NodeName::new(name).unwrap()];
+        let mut claims = Claims::default();
+        for second in 0..60 {
+            let asked = mapping(if second == 0 { "first" } else { "other" });
+            let at = Timestamp::default() + Duration::from_secs(second);
+            assert_eq!(claims.claim(at, &child, &asked), mapping("first"), "after {second} s");
+        }
+        let much_later = Timestamp::default() + Duration::from_secs(60) + 2 * CLAIM_TIME;
+        claims.claim(much_later, &ChildId::new("another").unwrap(), &mapping("x"));
+        let later_still = much_later + CLAIM_TIME;
+        assert_eq!(claims.claim(later_still, &child, &mapping("other")), mapping("other"), "nobody asked for long");
+    }
 }
