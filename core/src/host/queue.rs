@@ -3,8 +3,8 @@
 //! Bounds (R17): the engine keeps at most one call per instance in flight, `Run` and the immediate ones apart, so
 //! calls are bounded by the instances; `Handle` calls that find [`MAX_WAITING_CALLS`] waiting are answered
 //! `overloaded` without reaching the host. Decisions for strategies overtake all other calls: each is one for many
-//! children, and has a short deadline; beyond [`MAX_WAITING_DECISIONS`] they are answered likewise. Hooks have a bound of their own, [`MAX_WAITING_HOOKS`]: above it events
-//! are dropped and counted, so observers never delay calls.
+//! children, and has a short deadline; beyond [`MAX_WAITING_DECISIONS`] they are answered likewise. Hooks have a bound
+//! of their own, [`MAX_WAITING_HOOKS`]: above it events are dropped and counted, so observers never delay calls.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
